@@ -1,0 +1,150 @@
+"""BLEU by norm as horizontal bars, one panel per test set, from the CSV of ``scoring.table``.
+
+python -m fairseq_powernorm.analysis.bar_chart --table results/NAME.csv --output results/NAME.png --title "..."
+"""
+
+import argparse
+import csv
+import logging
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from fairseq_powernorm.files import atomic_write, read_lines, refuse_to_overwrite, run_command_line
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("test_set", "norm", "bleu_mean", "bleu_standard_deviation")  # what is drawn; the CSV has more
+COLORS = {  # Okabe and Ito (2008), told apart by the colour-blind
+    "layer": "#999999",
+    "batch": "#E69F00",
+    "pn-v": "#56B4E9",
+    "power": "#0072B2",
+    "power-released": "#009E73",
+}
+OTHER_COLOR = "#CC79A7"
+DOTS_PER_INCH = 150
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One norm on one test set; ``standard_deviation`` is None for a single seed."""
+
+    test_set: str
+    norm: str
+    bleu: float
+    standard_deviation: float | None
+
+    @property
+    def upper(self) -> float:
+        """Where the bar ends, its error bar included."""
+        return self.bleu + (self.standard_deviation or 0.0)
+
+
+def read_bars(path: str | Path) -> list[Bar]:
+    """The bars in the order of the table's rows.
+
+    Raises:
+        ValueError: a column is missing, there are no rows, or a value is not a finite number; names file and line.
+    """
+    reader = csv.DictReader(read_lines(path))
+    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    if missing:
+        raise ValueError(f"{path}: has no column {', '.join(missing)}; expected the CSV of scoring.table")
+    bars = []
+    for record in reader:
+        try:
+            bleu = float(record["bleu_mean"])
+            deviation = float(record["bleu_standard_deviation"]) if record["bleu_standard_deviation"] else None
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
+        if not math.isfinite(bleu) or not math.isfinite(deviation or 0.0):
+            raise ValueError(f"{path}, line {reader.line_num}: BLEU {bleu} ± {deviation} is not finite")
+        bars.append(Bar(record["test_set"], record["norm"], bleu, deviation))
+    if not bars:
+        raise ValueError(f"{path}: no rows")
+    return bars
+
+
+def draw(bars: Sequence[Bar], title: str = "", axis_start: float = 0.0) -> Figure:
+    """A figure with one panel per test set; all panels share the axis of BLEU.
+
+    Args:
+        bars: at least one.
+        title: of the whole figure.
+        axis_start: BLEU at which the bars start. The lengths of bars compare only from 0; another start is written
+            into the axis label.
+
+    Raises:
+        ValueError: a bar would end before ``axis_start``.
+    """
+    lowest = min(bar.bleu - (bar.standard_deviation or 0.0) for bar in bars)
+    if axis_start and not 0 <= axis_start < lowest:
+        raise ValueError(f"the axis starts at {axis_start:g}; allowed is 0 up to the lowest bar's end, {lowest:.2f}")
+    panels: dict[str, list[Bar]] = {}
+    for bar in bars:
+        panels.setdefault(bar.test_set, []).append(bar)
+    rows = [len(panel) for panel in panels.values()]
+    figure = Figure(figsize=(7.0, 0.42 * sum(rows) + 0.55 * len(panels) + 1.0), dpi=DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(panels), sharex=True, squeeze=False, gridspec_kw={"height_ratios": rows})[:, 0]
+    for panel_axes, (test_set, panel) in zip(axes, panels.items(), strict=True):
+        _draw_panel(panel_axes, panel, axis_start)
+        panel_axes.set_title(test_set, loc="left", fontsize=10, fontweight="bold", parse_math=False)
+    longest = max(bar.upper for bar in bars) - axis_start
+    axes[0].set_xlim(axis_start, axis_start + (longest * 1.22 or 1.0))  # room for the values
+    label = "BLEU" if axis_start == 0 else f"BLEU (axis starts at {axis_start:g}, not at 0)"
+    if any(bar.standard_deviation is not None for bar in bars):
+        label += "; error bars: ± one standard deviation over seeds"
+    axes[-1].set_xlabel(label)
+    if title:
+        figure.suptitle(title, fontsize=12, parse_math=False)
+    return figure
+
+
+def _draw_panel(axes: Axes, bars: Sequence[Bar], axis_start: float) -> None:
+    """Bars from top to bottom with their values beside them."""
+    for place, bar in enumerate(bars):
+        color = COLORS.get(bar.norm, OTHER_COLOR)
+        axes.barh(place, bar.bleu - axis_start, left=axis_start, height=0.72, color=color)
+        text = f"{bar.bleu:.2f}"
+        if bar.standard_deviation is not None:
+            axes.errorbar(bar.bleu, place, xerr=bar.standard_deviation, color="black", linewidth=1.2, capsize=4)
+            text += f" ± {bar.standard_deviation:.2f}"
+        axes.annotate(
+            text, (bar.upper, place), xytext=(6, 0), textcoords="offset points", verticalalignment="center", fontsize=9
+        )
+    axes.set_yticks(range(len(bars)), [bar.norm for bar in bars], parse_math=False)
+    axes.set_ylim(len(bars) - 0.4, -0.6)  # the first row on top
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes one PNG; see ``--help``."""
+    parser = argparse.ArgumentParser(description="BLEU by norm as bars, from the CSV of scoring.table.")
+    parser.add_argument("--table", required=True, type=Path, help="CSV written by fairseq_powernorm.scoring.table")
+    parser.add_argument("--output", required=True, type=Path, help="the figure, a .png")
+    parser.add_argument("--title", default="", help="above the bars")
+    parser.add_argument("--axis-start", default=0.0, type=float, metavar="BLEU", help="where bars start (default: 0)")
+    parser.add_argument("--force", action="store_true", help="replace --output if it exists")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logger.info("arguments: %s", shlex.join(sys.argv[1:] if arguments is None else arguments))
+    if options.output.suffix != ".png":
+        raise ValueError(f"--output is {options.output}, expected a name that ends in .png")
+    refuse_to_overwrite(options.output, options.force)
+    figure = draw(read_bars(options.table), options.title, options.axis_start)
+    with atomic_write(options.output, "wb") as stream:
+        figure.savefig(stream, format="png")
+
+
+if __name__ == "__main__":
+    run_command_line(main)

@@ -1,0 +1,1 @@
+"""Reading, choosing and averaging checkpoints."""

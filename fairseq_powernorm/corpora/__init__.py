@@ -1,0 +1,1 @@
+"""Corpora: where the text comes from and how it is prepared."""

@@ -1,0 +1,89 @@
+"""Reading and writing files so that bad input is named and a crash leaves nothing half-written."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
+    """Opens a temporary file beside ``path`` and renames it to ``path`` once the block ends without an error.
+
+    A reader sees the old content or the whole new one. If the block raises (a full disk included), the temporary
+    file is removed and ``path`` is untouched.
+
+    Args:
+        path: where the content ends up; missing folders are made, an existing file is replaced.
+        mode: ``"w"`` for UTF-8 text with ``\\n`` line ends, ``"wb"`` for bytes.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    try:
+        with open(temporary, mode, **text) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def refuse_to_overwrite(path: str | Path, force: bool) -> None:
+    """Raises ``FileExistsError`` if ``path`` exists and ``force`` is not set."""
+    if not force and Path(path).exists():
+        raise FileExistsError(f"{path} exists; give --force to replace it")
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 text file without their line ends; only ``\\n`` (or ``\\r\\n``) ends a line.
+
+    Raises:
+        ValueError: a line is not valid UTF-8; the message names file and line number.
+    """
+    lines = Path(path).read_bytes().split(b"\n")
+    if lines[-1] == b"":  # the file ended with a line end, as text files do
+        lines.pop()
+    decoded = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            decoded.append(line.removesuffix(b"\r").decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not valid UTF-8 ({error.reason})") from None
+    return decoded
+
+
+def read_parallel_lines(*paths: str | Path) -> list[list[str]]:
+    """The lines of files that belong together line by line.
+
+    Raises:
+        ValueError: the files differ in their number of lines, have none, or a line is not valid UTF-8.
+    """
+    columns = [read_lines(path) for path in paths]
+    counts = {str(path): len(column) for path, column in zip(paths, columns, strict=True)}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{path} has {count} lines" for path, count in counts.items())
+        raise ValueError(f"files that belong together differ in length: {listed}")
+    if not columns[0]:
+        raise ValueError(f"no lines in {', '.join(counts)}")
+    return columns
+
+
+def run_command_line(main: Callable[[], None]) -> None:
+    """Runs a command's ``main``; an error in its input ends it with one line on stderr and exit status 1.
+
+    ``ValueError`` and ``OSError`` (a missing file, a full disk) are what bad input raises; anything else is a defect
+    of ours and keeps its traceback.
+    """
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        program = Path(sys.argv[0]).name
+        sys.exit(f"{program}: error: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        sys.exit(130)

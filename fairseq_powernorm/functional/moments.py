@@ -1,0 +1,53 @@
+"""Per-channel moments over the real tokens of a batch."""
+
+from torch import Tensor
+
+from ..masking import count_tokens, zero_padding
+from .precision import at_least_float32
+from .reduction import Reduce, keep_local
+
+
+def square_mean(rows: Tensor, padding: Tensor | None, reduce: Reduce = keep_local) -> tuple[Tensor, Tensor]:
+    """Quadratic mean ψ_B² = Σ x² / N of each channel over the N real tokens (PowerNorm, Definition 1).
+
+    Args:
+        rows: (N, C).
+        padding: (N, 1), True at padding, or None.
+        reduce: sums over ranks.
+
+    Returns:
+        ψ_B² (C,) and the number of real tokens, a scalar; both float32 or wider. Without a single token ψ_B² is 0.
+    """
+    real = at_least_float32(zero_padding(rows, padding))
+    sums, count = reduce([real.square().sum(dim=0), count_tokens(rows, padding)])
+    return sums / count.clamp(min=1), count
+
+
+def mean_and_variance(
+    rows: Tensor, padding: Tensor | None, shift: Tensor, reduce: Reduce = keep_local
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean μ_B and biased variance σ_B² = Σ (x − μ_B)² / N of each channel over the N real tokens.
+
+    On one rank in two passes, since the one-pass form Σx²/N − μ² cancels for channels whose mean is far from zero.
+    Over several ranks in one collective, with the rows shifted by a vector that all ranks share, which takes most of
+    the mean away before anything is squared.
+
+    Args:
+        rows: (N, C).
+        padding: (N, 1), True at padding, or None.
+        shift: (C,), a guess of the mean, the same on every rank (the running mean).
+        reduce: sums over ranks.
+
+    Returns:
+        μ_B (C,), σ_B² (C,) and the number of real tokens, a scalar; all float32 or wider. Without a single token the
+        variance is 0.
+    """
+    real = at_least_float32(zero_padding(rows, padding))
+    local_count = count_tokens(rows, padding)
+    if reduce is keep_local:
+        shift = real.sum(dim=0) / local_count.clamp(min=1)
+    shifted = zero_padding(real - shift, padding)
+    sums, square_sums, count = reduce([shifted.sum(dim=0), shifted.square().sum(dim=0), local_count])
+    mean_shifted = sums / count.clamp(min=1)
+    variance = (square_sums / count.clamp(min=1) - mean_shifted.square()).clamp(min=0)
+    return shift + mean_shifted, variance, count

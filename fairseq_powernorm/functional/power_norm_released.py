@@ -1,0 +1,68 @@
+"""PowerNorm as the authors' released code computes it, which is not Algorithm 2.
+
+Re-implemented from a description of what that code does, not from the code. The differences from
+:mod:`~fairseq_powernorm.functional.power_norm`: the gradient is divided by the root of the current batch's ψ_B² whatever
+the forward pass divided by; padding is left out of ψ_B² but not out of the backward means, so padding gets a gradient;
+during warm-up ν enters the backward pass too; nothing protects ν from a gradient that is not finite.
+"""
+
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from .affine import scale_and_shift
+from .power_norm import PowerStatistics
+from .precision import at_least_float32
+
+
+class PowerNormReleasedFunction(Function):
+    """Forward and the release's backward; see :func:`power_norm_released`."""
+
+    @staticmethod
+    def forward(ctx, rows, weight, bias, statistics, accumulated, alpha, eps):
+        forward_inverse_root = (statistics.square_mean + eps).rsqrt()
+        batch_inverse_root = (statistics.batch_square_mean + eps).rsqrt()
+        ctx.save_for_backward(rows, weight, forward_inverse_root, batch_inverse_root)
+        ctx.accumulated, ctx.alpha = accumulated, alpha
+        return scale_and_shift(rows, at_least_float32(weight) * forward_inverse_root, at_least_float32(bias))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output):
+        rows, weight, forward_inverse_root, batch_inverse_root = ctx.saved_tensors
+        grad = at_least_float32(grad_output)
+        normalized = at_least_float32(rows) * forward_inverse_root
+        projected = grad * at_least_float32(weight) - (1 - ctx.alpha) * ctx.accumulated * normalized
+        grad_rows = (projected * batch_inverse_root).to(rows.dtype)
+        ctx.accumulated.add_((projected * normalized).mean(dim=0))
+        grad_weight = (grad * normalized).sum(dim=0).to(weight.dtype)
+        return grad_rows, grad_weight, grad.sum(dim=0).to(weight.dtype), None, None, None, None
+
+
+def power_norm_released(
+    rows: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    statistics: PowerStatistics,
+    accumulated: Tensor,
+    alpha: float,
+    eps: float,
+) -> Tensor:
+    """The released PowerNorm in training: Z = x/√(d + ε), Y = γ ⊙ Z + β.
+
+    Backward: dX = (g − (1 − α) E ⊙ Z)/√(ψ_B² + ε), then E ← E + mean of (g − (1 − α) E ⊙ Z) ⊙ Z over **all** rows,
+    padding included. (1 − α) E plays the part of Algorithm 2's ν.
+
+    Args:
+        rows: x (N, C), after group scaling.
+        weight: γ (C,).
+        bias: β (C,).
+        statistics: d (ψ_B² in warm-up, later the running φ) and ψ_B².
+        accumulated: E (C,), read and then updated in place by the backward pass.
+        alpha: decay of the backward pass, in [0, 1).
+        eps: ε > 0.
+
+    Returns:
+        (N, C) in the dtype of ``rows``.
+    """
+    return PowerNormReleasedFunction.apply(rows, weight, bias, statistics, accumulated, alpha, eps)

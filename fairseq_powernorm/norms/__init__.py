@@ -1,0 +1,1 @@
+"""The norms as torch modules: parameters, running statistics, and which statistics a pass goes by."""

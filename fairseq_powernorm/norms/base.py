@@ -1,0 +1,194 @@
+"""What all norms share: affine parameters, running statistics and their dtype, padding masks, recomputation."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..functional.group_scaling import group_scaling
+from ..masking import to_rows, zero_padding
+
+BufferPolicy = Literal["mean", "newest"]
+"""How the average of several checkpoints gets a buffer: the float64 mean, or the newest checkpoint's value."""
+
+
+class TokenNorm(nn.Module):
+    """A norm of tokens with one scale γ and one shift β per channel.
+
+    ``norm(x, padding_mask)`` takes (T, B, C) with a (B, T) mask, True at padding, or rows (N, C) with an (N,) mask or
+    None, and returns the shape and dtype of ``x``. Changing what stands at padding changes no output at a real token,
+    no statistic and no gradient; what comes out *at* padding is not specified. Arithmetic and statistics are float32
+    or wider whatever the dtype of ``x`` and of the parameters.
+
+    Attributes:
+        weight: γ (C,), starts at 1.
+        bias: β (C,), starts at 0.
+        buffer_policies: how checkpoint averaging treats each buffer of the class.
+    """
+
+    _version = 1
+    buffer_policies: ClassVar[dict[str, BufferPolicy]] = {}
+
+    def __init__(self, channels: int, eps: float = 1e-5):
+        """Args:
+            channels: C ≥ 1.
+            eps: ε > 0.
+
+        Raises:
+            ValueError: a value outside its range.
+        """
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"expected channels >= 1, got {channels}")
+        if not eps > 0:
+            raise ValueError(f"expected eps > 0, got {eps}")
+        self.channels = channels
+        self.eps = eps
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.bias = nn.Parameter(torch.empty(channels))
+        self._handed_mask: Tensor | None = None
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def reset_parameters(self) -> None:
+        """Puts γ at 1 and β at 0."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, eps={self.eps}"
+
+    def check_channels(self, x: Tensor) -> None:
+        """Raises ``ValueError`` if the last dimension of ``x`` is not the norm's."""
+        if x.size(-1) != self.channels:
+            raise ValueError(f"expected {self.channels} channels in the last dimension, got shape {tuple(x.shape)}")
+
+
+@contextlib.contextmanager
+def hand_padding_mask(padding_mask: Tensor | None, *norms: nn.Module | None) -> Iterator[None]:
+    """Within the block the norms use ``padding_mask`` (B, T) where a caller gives them none.
+
+    fairseq's layers call ``norm(x)``; a layer of ours puts this around ``super().forward``. Entries that are None or
+    no :class:`TokenNorm` are passed over.
+    """
+    receivers = [norm for norm in norms if isinstance(norm, TokenNorm)]
+    for norm in receivers:
+        norm._handed_mask = padding_mask
+    try:
+        yield
+    finally:
+        for norm in receivers:
+            norm._handed_mask = None
+
+
+class BatchStatisticsNorm(TokenNorm):
+    """A norm that goes by statistics of the batch in training and by running ones in evaluation.
+
+    A subclass defines :meth:`observe` (take the batch's statistics, update the running ones), :meth:`normalize`
+    (training) and :meth:`normalize_running` (evaluation), and names its buffers in ``buffer_policies``.
+
+    In a training pass inside ``backward`` (activation checkpointing recomputes there) the norm goes by the statistics
+    of its last forward pass and updates nothing. In evaluation mode nothing is updated, ever.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        eps: float = 1e-5,
+        alpha_fwd: float = 0.9,
+        group_scaling: int = 0,
+    ):
+        """Args:
+            channels: C ≥ 1.
+            eps: ε > 0.
+            alpha_fwd: decay in [0, 1) of the running statistics, per training forward pass.
+            group_scaling: G ≥ 0 groups of channels, G dividing C, that each token is scaled by first; 0 leaves it out.
+
+        Raises:
+            ValueError: a value outside its range.
+        """
+        super().__init__(channels, eps)
+        if not 0 <= alpha_fwd < 1:
+            raise ValueError(f"expected alpha_fwd in [0, 1), got {alpha_fwd}")
+        if group_scaling < 0 or (group_scaling and channels % group_scaling):
+            raise ValueError(
+                f"expected group_scaling 0 or a number of groups that divides {channels} channels, got {group_scaling}"
+            )
+        self.alpha_fwd = alpha_fwd
+        self.group_scaling = group_scaling
+        self._observed = None
+
+    def observe(self, rows: Tensor, padding: Tensor | None):
+        """Takes the statistics of a training batch and moves the running ones; called without grad.
+
+        Args:
+            rows: (N, C), after group scaling.
+            padding: (N, 1), True at padding, or None.
+
+        Returns:
+            What :meth:`normalize` goes by; a recomputation is given the same object again.
+        """
+        raise NotImplementedError
+
+    def normalize(self, rows: Tensor, padding: Tensor | None, observed) -> Tensor:
+        """The training forward pass: rows (N, C) → (N, C)."""
+        raise NotImplementedError
+
+    def normalize_running(self, rows: Tensor) -> Tensor:
+        """The evaluation forward pass: rows (N, C) → (N, C), a constant scale and shift per channel."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """See :class:`TokenNorm`."""
+        self.check_channels(x)
+        rows, padding = to_rows(x, self._handed_mask if padding_mask is None else padding_mask)
+        if not self.training:
+            padding = None
+        if self.group_scaling:
+            rows = group_scaling(self.before_group_scaling(rows, padding), self.group_scaling, self.eps)
+        if not self.training:
+            return self.normalize_running(rows).view_as(x)
+        # -1 stands for "no backward pass is running"; torch.utils.checkpoint asks in the same way.
+        recomputing = torch._C._current_graph_task_id() != -1
+        if not recomputing or self._observed is None:
+            with torch.no_grad():
+                self._observed = self.observe(rows, padding)
+        return self.normalize(rows, padding, self._observed).view_as(x)
+
+    def before_group_scaling(self, rows: Tensor, padding: Tensor | None) -> Tensor:
+        """Rows (N, C) as group scaling gets them: zero at padding, so that no NaN there meets a gradient of 0."""
+        return zero_padding(rows, padding)
+
+    def reset_statistics(self) -> None:
+        """Puts every buffer back to its start."""
+        raise NotImplementedError
+
+    def move_average(self, running: Tensor, batch: Tensor, count: Tensor) -> None:
+        """running ← α running + (1 − α) batch, in place, with α = ``alpha_fwd``.
+
+        Left out where the batch held no token or a statistic is not finite: such a value would stay for good.
+
+        Args:
+            running: a buffer (C,).
+            batch: the batch's statistic (C,).
+            count: the number of real tokens that it was taken over, a scalar.
+        """
+        updated = running * self.alpha_fwd + batch * (1 - self.alpha_fwd)
+        running.copy_(torch.where(updated.isfinite().all() & (count > 0), updated, running))
+
+    def _apply(self, fn, recurse=True):
+        """Casts and moves the module, but leaves floating-point buffers at float32 or wider."""
+        before = {name: buffer for name, buffer in self._buffers.items() if buffer.is_floating_point()}
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            cast = self._buffers[name]
+            if torch.finfo(cast.dtype).bits < 32:
+                self._buffers[name] = buffer.to(cast.device)
+        self._observed = None
+        return self
+
+    def extra_repr(self) -> str:
+        scaling = f", group_scaling={self.group_scaling}" if self.group_scaling else ""
+        return f"{super().extra_repr()}, alpha_fwd={self.alpha_fwd}{scaling}"

@@ -1,0 +1,19 @@
+"""Layer normalization (Ba, Kiros, Hinton 2016), as torch and stock fairseq compute it."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import TokenNorm
+
+
+class LayerNorm(TokenNorm):
+    """y = γ ⊙ (x − mean)/√(var + ε) + β, mean and variance of each token over its channels.
+
+    The very call of ``torch.nn.LayerNorm``, so bit-equal to it. It has no statistics, the same in training and
+    evaluation, and no use for the padding mask.
+    """
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """See :class:`TokenNorm`."""
+        self.check_channels(x)
+        return F.layer_norm(x, (self.channels,), self.weight, self.bias, self.eps)

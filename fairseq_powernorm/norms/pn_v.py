@@ -1,0 +1,57 @@
+"""PN-V, BatchNorm without centring (Shen et al. 2020, section 4.1)."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..distributed import sum_over_ranks
+from ..functional.affine import normalize_by_constants
+from ..functional.moments import square_mean
+from ..functional.pn_v import pn_v
+from ..functional.reduction import keep_local
+from .base import BatchStatisticsNorm, BufferPolicy
+
+
+class SquareMeanNorm(BatchStatisticsNorm):
+    """A norm that divides by the root of a quadratic mean ψ² and keeps its running value: pn-v, power, power-released.
+
+    Attributes:
+        running_square_mean: ψ² (C,), starts at 1.
+    """
+
+    buffer_policies: ClassVar[dict[str, BufferPolicy]] = {"running_square_mean": "mean"}
+
+    def __init__(self, channels: int, eps: float = 1e-5, alpha_fwd: float = 0.9, group_scaling: int = 0):
+        """Args as in :class:`BatchStatisticsNorm`."""
+        super().__init__(channels, eps, alpha_fwd, group_scaling)
+        self.register_buffer("running_square_mean", torch.ones(channels))
+
+    def reset_statistics(self) -> None:
+        """Puts ψ² at 1."""
+        self.running_square_mean.fill_(1)
+
+    def normalize_running(self, rows: Tensor) -> Tensor:
+        return normalize_by_constants(rows, None, self.running_square_mean, self.weight, self.bias, self.eps)
+
+
+class PNV(SquareMeanNorm):
+    """Training: y = γ ⊙ x/√(ψ_B² + ε) + β over the batch's real tokens, exact gradient (Definition 1). Evaluation:
+    running ψ²."""
+
+    def __init__(
+        self, channels: int, eps: float = 1e-5, alpha_fwd: float = 0.9, group_scaling: int = 0, sync: bool = False
+    ):
+        """Args as in :class:`BatchStatisticsNorm`, and ``sync``: statistics over all ranks of the process group."""
+        super().__init__(channels, eps, alpha_fwd, group_scaling)
+        self.reduce = sum_over_ranks if sync else keep_local
+
+    def observe(self, rows: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor]:
+        """ψ_B² and the number of tokens; moves ψ²."""
+        batch_square_mean, count = square_mean(rows, padding, self.reduce)
+        self.move_average(self.running_square_mean, batch_square_mean, count)
+        return batch_square_mean, count
+
+    def normalize(self, rows: Tensor, padding: Tensor | None, observed: tuple[Tensor, Tensor]) -> Tensor:
+        batch_square_mean, count = observed
+        return pn_v(rows, self.weight, self.bias, padding, batch_square_mean, count, self.eps, self.reduce)

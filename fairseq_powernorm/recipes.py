@@ -1,0 +1,104 @@
+"""From a recipe to the command lines of fairseq: Hydra composes the configuration, this turns it into arguments."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+
+
+def choices(group: str) -> tuple[str, ...]:
+    """The names in one group of the configuration: ``recipe``, ``norm`` or ``hardware``."""
+    return tuple(sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")))
+
+
+def check_choice(group: str, name: str) -> str:
+    """``name`` itself if the group has it.
+
+    Raises:
+        ValueError: it has not; the message lists what it has.
+    """
+    if name not in choices(group):
+        raise ValueError(f"unknown {group} {name!r}; known: {', '.join(choices(group))}")
+    return name
+
+
+def compose_run(
+    recipe: str, norm: str = "power", hardware: str = "cpu", seed: int = 1, overrides: Sequence[str] = ()
+) -> DictConfig:
+    """Composes the configuration of one run.
+
+    Args:
+        recipe: a file of ``configs/recipe``.
+        norm: a file of ``configs/norm``.
+        hardware: a file of ``configs/hardware``.
+        seed: seed of initialization, data order and dropout.
+        overrides: Hydra overrides such as ``train.max-update=100`` or ``+train.dropout=0.1``.
+
+    Returns:
+        The resolved configuration.
+
+    Raises:
+        ValueError: an unknown name or an override that does not apply.
+    """
+    for group, name in (("recipe", recipe), ("norm", norm), ("hardware", hardware)):
+        check_choice(group, name)
+    GlobalHydra.instance().clear()  # fairseq initializes Hydra for itself when it is imported
+    chosen = [f"recipe={recipe}", f"norm={norm}", f"hardware={hardware}", f"seed={seed}", *overrides]
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            config = compose("run", overrides=chosen)
+        OmegaConf.resolve(config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(f"configuration: {error}") from None
+    return config
+
+
+def to_arguments(flags: DictConfig | dict[str, Any]) -> list[str]:
+    """Flags as a command line: a value becomes ``--flag value``, True a bare ``--flag``, False and None nothing."""
+    arguments = []
+    for flag, value in flags.items():
+        if value is None or value is False:
+            continue
+        arguments.append(f"--{flag}")
+        if value is not True:
+            arguments.append(str(value))
+    return arguments
+
+
+def run_folder(config: DictConfig, runs: str | Path) -> Path:
+    """Where a run keeps everything: ``RUNS/RECIPE/NORM/seedN``."""
+    return Path(runs) / config.recipe.name / config.norm.name / f"seed{config.seed}"
+
+
+def train_arguments(config: DictConfig, folder: str | Path) -> list[str]:
+    """The arguments of ``fairseq-train`` for a run whose checkpoints go to ``folder``/checkpoints."""
+    return [
+        *(config.recipe.binarized, "--source-lang", config.recipe.source, "--target-lang", config.recipe.target),
+        *to_arguments(config.train),
+        *("--save-dir", str(Path(folder) / "checkpoints")),
+    ]
+
+
+def generate_arguments(config: DictConfig, checkpoint: str | Path, test_set: str) -> list[str]:
+    """The arguments of ``fairseq-generate`` for one of the recipe's test sets.
+
+    Raises:
+        ValueError: the recipe has no such test set.
+    """
+    test_sets = list(config.recipe.test_sets)
+    if test_set not in test_sets:
+        raise ValueError(f"unknown test set {test_set!r}; the recipe has {', '.join(test_sets)}")
+    number = test_sets.index(test_set)
+    return [
+        *(config.recipe.binarized, "--source-lang", config.recipe.source, "--target-lang", config.recipe.target),
+        *to_arguments(config.generate),
+        *("--path", str(checkpoint), "--gen-subset", f"test{number or ''}"),
+    ]

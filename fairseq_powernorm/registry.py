@@ -1,0 +1,68 @@
+"""The one dictionary from names to norms."""
+
+import inspect
+
+from .norms.base import TokenNorm
+from .norms.batch_norm import BatchNorm
+from .norms.layer_norm import LayerNorm
+from .norms.pn_v import PNV
+from .norms.power_norm import PowerNorm
+from .norms.power_norm_released import PowerNormReleased
+from .spec import NormSpec
+
+NORMS: dict[str, type[TokenNorm]] = {
+    "layer": LayerNorm,
+    "batch": BatchNorm,
+    "pn-v": PNV,
+    "power": PowerNorm,
+    "power-released": PowerNormReleased,
+}
+
+
+def available_norms() -> tuple[str, ...]:
+    """The names that :func:`build_norm` and every ``--…norm…`` flag know."""
+    return tuple(NORMS)
+
+
+def settings_of(name: str) -> tuple[str, ...]:
+    """The keywords that a norm takes besides its channels, in the order of its constructor.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones.
+    """
+    if name not in NORMS:
+        raise ValueError(f"unknown norm {name!r}; known norms: {', '.join(NORMS)}")
+    return tuple(list(inspect.signature(NORMS[name]).parameters)[1:])
+
+
+def build_norm(name: str, channels: int, **settings) -> TokenNorm:
+    """Builds a norm by name.
+
+    Args:
+        name: one of :func:`available_norms`.
+        channels: C, the size of the last dimension of what it will normalise.
+        **settings: of ``eps``, ``alpha_fwd``, ``alpha_bwd``, ``warmup_updates``, ``group_scaling`` and ``sync`` those
+            that the norm takes (:class:`~fairseq_powernorm.spec.NormSpec` says what they mean).
+
+    Returns:
+        A module: ``norm(x, padding_mask)`` with x (T, B, C) and padding_mask (B, T), True at padding, or None; or x
+        as rows (N, C).
+
+    Raises:
+        ValueError: unknown name, a keyword that the norm has no use for, or a value outside its range.
+    """
+    taken = settings_of(name)
+    unknown = [keyword for keyword in settings if keyword not in taken]
+    if unknown:
+        raise ValueError(f"norm {name!r} takes {', '.join(taken)}; got {', '.join(unknown)}")
+    return NORMS[name](channels, **settings)
+
+
+def build_from_spec(spec: NormSpec, channels: int) -> TokenNorm:
+    """Builds the norm of one site of a model from its flags; settings that it has no use for are left out.
+
+    Raises:
+        ValueError: unknown name or a value outside its range.
+    """
+    taken = settings_of(spec.name)
+    return build_norm(spec.name, channels, **{key: value for key, value in spec.settings().items() if key in taken})

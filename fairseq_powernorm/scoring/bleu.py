@@ -1,0 +1,209 @@
+"""BLEU, chrF and the paired bootstrap, all by sacreBLEU (Post 2018, "A Call for Clarity in Reporting BLEU Scores").
+
+    python -m fairseq_powernorm.scoring.bleu --hypothesis hypothesis.txt --reference reference.txt --output score.json
+
+What is ours here: checks of the input, a record that goes to disk whole, and the rule for equal scores in
+:func:`paired_bootstrap`.
+"""
+
+import argparse
+import json
+import logging
+import math
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import sacrebleu
+from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.significance import PairedTest
+
+from fairseq_powernorm.files import atomic_write, read_parallel_lines, refuse_to_overwrite, run_command_line
+
+logger = logging.getLogger(__name__)
+
+TOKENIZERS = ("13a", "none", "intl", "char", "zh")  # sacreBLEU's, less those that need a download or a dictionary
+BOOTSTRAP_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Score:
+    """How close a file of translations is to its reference.
+
+    Attributes:
+        bleu: corpus BLEU, 0 to 100.
+        precisions: of the 1-, 2-, 3- and 4-grams, in percent.
+        brevity_penalty: 1 if the translations are as long as the reference or longer, else exp(1 - reference / ours).
+        hypothesis_words: tokens in the translations, as sacreBLEU's tokenizer counts them.
+        reference_words: tokens in the reference.
+        sentences: number of lines.
+        signature: sacreBLEU's, names every setting of ``bleu``.
+        chrf: chrF2, 0 to 100.
+        chrf_signature: sacreBLEU's, names every setting of ``chrf``.
+    """
+
+    bleu: float
+    precisions: tuple[float, float, float, float]
+    brevity_penalty: float
+    hypothesis_words: int
+    reference_words: int
+    sentences: int
+    signature: str
+    chrf: float
+    chrf_signature: str
+
+    def __str__(self) -> str:
+        """Two lines for BLEU and two for chrF: the numbers in sacreBLEU's own wording, then the signature."""
+        precisions = "/".join(f"{precision:.1f}" for precision in self.precisions)
+        ratio = self.hypothesis_words / self.reference_words if self.reference_words else 0.0
+        return (
+            f"BLEU = {self.bleu:.2f} {precisions} (BP = {self.brevity_penalty:.3f} ratio = {ratio:.3f} "
+            f"hyp_len = {self.hypothesis_words} ref_len = {self.reference_words})\n{self.signature}\n"
+            f"chrF2 = {self.chrf:.2f}\n{self.chrf_signature}"
+        )
+
+
+@dataclass(frozen=True)
+class PairedResult:
+    """A system's BLEU and, unless it is the baseline, the p-value of its difference to the baseline."""
+
+    bleu: float
+    p_value: float | None
+
+
+def score(
+    hypothesis_path: str | Path, reference_path: str | Path, lowercase: bool = False, tokenize: str = "13a"
+) -> Score:
+    """Scores detokenised translations, one sentence a line, against one reference.
+
+    Args:
+        hypothesis_path: the translations. An empty line is a translation of no words.
+        reference_path: the reference, line by line.
+        lowercase: ignore case, in BLEU and chrF.
+        tokenize: sacreBLEU's tokenizer, one of ``TOKENIZERS``; ``"none"`` is for text that is tokenised already.
+
+    Raises:
+        ValueError: an unknown tokenizer; files of different length, without lines or not UTF-8; an empty line in the
+            reference.
+    """
+    bleu = _bleu(lowercase, tokenize)
+    hypothesis, reference = read_parallel_lines(hypothesis_path, reference_path)
+    for number, line in enumerate(reference, start=1):
+        if not line.strip():
+            raise ValueError(f"{reference_path}, line {number}: empty; a reference needs words in every line")
+    bleu_score = bleu.corpus_score(hypothesis, [reference])
+    chrf = CHRF(lowercase=lowercase)
+    chrf_score = chrf.corpus_score(hypothesis, [reference])
+    return Score(
+        bleu=bleu_score.score,
+        precisions=tuple(bleu_score.precisions),
+        brevity_penalty=bleu_score.bp,
+        hypothesis_words=bleu_score.sys_len,
+        reference_words=bleu_score.ref_len,
+        sentences=len(hypothesis),
+        signature=str(bleu.get_signature()),
+        chrf=chrf_score.score,
+        chrf_signature=str(chrf.get_signature()),
+    )
+
+
+def read_score(path: str | Path) -> Score:
+    """The ``Score`` that this module's command wrote to ``path``.
+
+    Raises:
+        ValueError: not JSON, a field is missing, or BLEU is not a finite number; the message names the file.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        loaded = Score(**{**record, "precisions": tuple(record["precisions"])})
+    except KeyError as error:
+        raise ValueError(f"{path}: has no field {error}") from None
+    except (TypeError, ValueError) as error:  # JSON and UTF-8 errors are ValueErrors
+        raise ValueError(f"{path}: not a score written by fairseq_powernorm.scoring.bleu ({error})") from None
+    if not isinstance(loaded.bleu, int | float) or not math.isfinite(loaded.bleu):
+        raise ValueError(f"{path}: bleu is {loaded.bleu!r}, expected a finite number")
+    if not isinstance(loaded.signature, str):
+        raise ValueError(f"{path}: signature is {loaded.signature!r}, expected sacreBLEU's signature")
+    return loaded
+
+
+def bootstrap_seed() -> int:
+    """The seed of the paired bootstrap: ``SACREBLEU_SEED`` or sacreBLEU's default, 12345.
+
+    Raises:
+        ValueError: ``SACREBLEU_SEED`` is not a positive integer; sacreBLEU takes ``none`` and 0 for "a new one each
+            time", and p-values in a table must come out the same again.
+    """
+    seed = os.environ.get("SACREBLEU_SEED", "12345")
+    if not seed.isdecimal() or int(seed) == 0:
+        raise ValueError(f"SACREBLEU_SEED is {seed!r}; p-values are repeatable with a positive integer only")
+    return int(seed)
+
+
+def paired_bootstrap(
+    systems: Mapping[str, Sequence[str]], reference: Sequence[str], signature: str
+) -> dict[str, PairedResult]:
+    """The paired bootstrap (Koehn 2004), by sacreBLEU, of every system against the first one, with BLEU.
+
+    Where a system's BLEU equals the baseline's, the p-value is 1: from identical translations sacreBLEU makes the
+    smallest p-value it has, 1 / (resamples + 1), which would read as a significant difference of zero.
+
+    Args:
+        systems: the lines of each system by its name; the first is the baseline.
+        reference: the reference's lines.
+        signature: of the scores that are compared; its case and tokenizer are used again.
+
+    Raises:
+        ValueError: a signature without known case and tokenizer, or a seed that is not repeatable.
+    """
+    bootstrap_seed()
+    settings = dict(part.partition(":")[::2] for part in signature.split("|"))
+    if settings.get("case") not in ("lc", "mixed"):
+        raise ValueError(f"signature {signature!r} has no case:lc or case:mixed")
+    metric = _bleu(settings["case"] == "lc", settings.get("tok", ""), warn=False)
+    test = PairedTest(
+        list(systems.items()), {"BLEU": metric}, [list(reference)], test_type="bs", n_samples=BOOTSTRAP_RESAMPLES
+    )
+    _, results = test()
+    baseline_bleu = results["BLEU"][0].score
+    return {
+        name: PairedResult(result.score, 1.0 if result.p_value and result.score == baseline_bleu else result.p_value)
+        for name, result in zip(results["System"], results["BLEU"], strict=True)
+    }
+
+
+def _bleu(lowercase: bool, tokenize: str, warn: bool = True) -> BLEU:
+    """The metric; ``warn`` lets it complain of text that looks tokenised unless that is on purpose."""
+    if tokenize not in TOKENIZERS:
+        raise ValueError(f"tokenizer {tokenize!r} is unknown; known are {', '.join(TOKENIZERS)}")
+    return BLEU(lowercase=lowercase, tokenize=tokenize, force=not warn or tokenize == "none")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Scores one file and prints the result; see ``--help``."""
+    parser = argparse.ArgumentParser(description="BLEU and chrF of detokenised translations, with signatures.")
+    parser.add_argument("--hypothesis", required=True, type=Path, help="translations, one sentence a line")
+    parser.add_argument("--reference", required=True, type=Path, help="reference, one sentence a line")
+    parser.add_argument("--lowercase", action="store_true", help="ignore case")
+    parser.add_argument("--tokenize", default="13a", choices=TOKENIZERS, help="sacreBLEU's tokenizer (default: 13a)")
+    parser.add_argument("--output", type=Path, help="also write the score here, as JSON")
+    parser.add_argument("--force", action="store_true", help="replace --output if it exists")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    given = sys.argv[1:] if arguments is None else arguments
+    logger.info("sacreBLEU %s, arguments: %s", sacrebleu.__version__, shlex.join(given))
+    if options.output is not None:
+        refuse_to_overwrite(options.output, options.force)
+    result = score(options.hypothesis, options.reference, options.lowercase, options.tokenize)
+    if options.output is not None:
+        with atomic_write(options.output) as stream:
+            json.dump(asdict(result), stream, indent=2)
+            stream.write("\n")
+    sys.stdout.write(f"{result}\n")
+
+
+if __name__ == "__main__":
+    run_command_line(main)

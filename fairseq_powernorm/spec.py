@@ -1,0 +1,49 @@
+"""What a model's flags say about its norms, as plain values that a checkpoint can hold."""
+
+import dataclasses
+
+ENCODER_SITES = ("self_attn", "ffn", "output")
+DECODER_SITES = ("self_attn", "cross_attn", "ffn", "output")
+
+
+@dataclasses.dataclass(frozen=True)
+class NormSpec:
+    """One norm of one site: its name and every setting that a flag can give.
+
+    A norm takes the settings that it has a use for and leaves the others, so that a sweep over norms can keep one set
+    of flags.
+
+    Attributes:
+        name: a name of :func:`fairseq_powernorm.available_norms`.
+        eps: ε, added to a variance or a quadratic mean before the root.
+        alpha_fwd: decay in [0, 1) of the running statistics (ψ², or μ and σ²), per training forward pass.
+        alpha_bwd: decay in [0, 1) of ν, per backward pass.
+        warmup_updates: optimizer updates during which ``power`` normalises by the batch (forward calls for
+            ``power-released``).
+        group_scaling: groups of channels of the per-token scaling in front of the norm; 0 leaves it out.
+        sync: statistics over all ranks.
+    """
+
+    name: str
+    eps: float = 1e-5
+    alpha_fwd: float = 0.9
+    alpha_bwd: float = 0.9
+    warmup_updates: int = 0
+    group_scaling: int = 0
+    sync: bool = False
+
+    def settings(self) -> dict[str, float | int | bool]:
+        """Everything but the name, as keyword arguments of a norm's constructor."""
+        settings = dataclasses.asdict(self)
+        del settings["name"]
+        return settings
+
+
+@dataclasses.dataclass(frozen=True)
+class StackSpec:
+    """The norms of one stack, encoder or decoder, site by site; ``cross_attn`` is None in an encoder."""
+
+    self_attn: NormSpec
+    ffn: NormSpec
+    output: NormSpec
+    cross_attn: NormSpec | None = None

@@ -1,0 +1,9 @@
+"""fairseq's Transformer with chosen norms; importing this registers the model and its architectures with fairseq."""
+
+from ..checkpoints.safe_globals import allow_checkpoint_classes
+from . import architectures
+from .model import PowerNormTransformerModel
+
+allow_checkpoint_classes()
+
+__all__ = ["PowerNormTransformerModel", "architectures"]

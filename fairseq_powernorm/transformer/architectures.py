@@ -1,0 +1,71 @@
+"""The preset architectures: sizes and dropouts of the recipes, norms by flag, pre-norm."""
+
+from fairseq.models import register_model_architecture
+from fairseq.models.transformer.transformer_legacy import base_architecture
+
+from ..flags import fill_in_defaults
+from .model import MODEL_NAME
+
+SIZES = {
+    # name: (channels, feed-forward, heads, layers a stack, dropout)
+    "powernorm_iwslt_de_en": (512, 1024, 4, 6, 0.3),
+    "powernorm_wmt_en_de": (512, 2048, 8, 6, 0.1),
+    "powernorm_wmt_en_de_big": (1024, 4096, 16, 6, 0.3),
+    "powernorm_tiny": (128, 256, 4, 3, 0.2),
+}
+
+
+def set_default(args, name: str, value) -> None:
+    """Sets an attribute that the command line has left open."""
+    if getattr(args, name, None) is None:
+        setattr(args, name, value)
+
+
+def preset(args, channels: int, ffn: int, heads: int, layers: int, dropout: float) -> None:
+    """Fills in an architecture, in place, where the command line has not.
+
+    Args:
+        args: the model's namespace.
+        channels: C of both stacks.
+        ffn: width of the feed-forward block.
+        heads: attention heads.
+        layers: layers a stack.
+        dropout: dropout of residual branches and embeddings; attention and activation dropout are 0.1.
+
+    Raises:
+        FlagError: see :func:`fairseq_powernorm.flags.fill_in_defaults`.
+    """
+    for stack in ("encoder", "decoder"):
+        set_default(args, f"{stack}_embed_dim", channels)
+        set_default(args, f"{stack}_ffn_embed_dim", ffn)
+        set_default(args, f"{stack}_attention_heads", heads)
+        set_default(args, f"{stack}_layers", layers)
+    set_default(args, "dropout", dropout)
+    set_default(args, "attention_dropout", 0.1)
+    set_default(args, "activation_dropout", 0.1)
+    fill_in_defaults(args)
+    base_architecture(args)
+
+
+@register_model_architecture(MODEL_NAME, "powernorm_iwslt_de_en")
+def powernorm_iwslt_de_en(args) -> None:
+    """The IWSLT14 De-En model: 512/1024/4 heads, 6+6 layers, dropout 0.3."""
+    preset(args, *SIZES["powernorm_iwslt_de_en"])
+
+
+@register_model_architecture(MODEL_NAME, "powernorm_wmt_en_de")
+def powernorm_wmt_en_de(args) -> None:
+    """The WMT14 En-De base model: 512/2048/8 heads, 6+6 layers, dropout 0.1."""
+    preset(args, *SIZES["powernorm_wmt_en_de"])
+
+
+@register_model_architecture(MODEL_NAME, "powernorm_wmt_en_de_big")
+def powernorm_wmt_en_de_big(args) -> None:
+    """The WMT14 En-De big model of the paper: 1024/4096/16 heads, 6+6 layers, dropout 0.3."""
+    preset(args, *SIZES["powernorm_wmt_en_de_big"])
+
+
+@register_model_architecture(MODEL_NAME, "powernorm_tiny")
+def powernorm_tiny(args) -> None:
+    """A model for two CPU cores: 128/256/4 heads, 3+3 layers, dropout 0.2."""
+    preset(args, *SIZES["powernorm_tiny"])

@@ -1,0 +1,69 @@
+"""fairseq's decoder with the norms of a :class:`~fairseq_powernorm.spec.StackSpec`."""
+
+from typing import Any
+
+from fairseq.models.transformer import TransformerDecoderBase
+from torch import Tensor, nn
+
+from ..norms.base import hand_padding_mask
+from ..registry import build_from_spec
+from ..spec import StackSpec
+from .decoder_layer import PowerNormTransformerDecoderLayer
+from .wrapping import wrap_layer
+
+
+class PowerNormTransformerDecoder(TransformerDecoderBase):
+    """A stock decoder with given norms; ``layer_norm``, the output norm, exists in pre-norm only."""
+
+    def __init__(
+        self,
+        cfg,
+        dictionary,
+        embed_tokens: nn.Embedding,
+        spec: StackSpec,
+        no_encoder_attn: bool = False,
+        output_projection: nn.Module | None = None,
+    ):
+        """Args:
+            cfg: fairseq's TransformerConfig.
+            dictionary: the target language's dictionary.
+            embed_tokens: the input embedding.
+            spec: the norms of the four sites.
+            no_encoder_attn: build no cross-attention.
+            output_projection: instead of the one that the stock decoder builds.
+        """
+        self.spec = spec  # before super().__init__, which builds the layers
+        super().__init__(
+            cfg, dictionary, embed_tokens, no_encoder_attn=no_encoder_attn, output_projection=output_projection
+        )
+        if self.layer_norm is not None:
+            self.layer_norm = build_from_spec(spec.output, cfg.decoder.embed_dim)
+
+    def build_decoder_layer(self, cfg, no_encoder_attn: bool = False) -> nn.Module:
+        """Builds one layer with norms of its own."""
+        sites = (self.spec.self_attn, self.spec.cross_attn, self.spec.ffn)
+        norms = (build_from_spec(site, cfg.decoder.embed_dim) for site in sites)
+        return wrap_layer(PowerNormTransformerDecoderLayer(cfg, *norms, no_encoder_attn=no_encoder_attn), cfg)
+
+    def extract_features_scriptable(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: dict[str, list[Tensor]] | None,
+        incremental_state: dict[str, dict[str, Tensor | None]] | None = None,
+        full_context_alignment: bool = False,
+        alignment_layer: int | None = None,
+        alignment_heads: int | None = None,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """As the stock decoder: prev_output_tokens (B, T) → features (B, T, C) and a dictionary."""
+        padding_mask = prev_output_tokens.eq(self.padding_idx)
+        if incremental_state is not None:
+            padding_mask = padding_mask[:, -1:]  # the stock decoder feeds the last position only
+        with hand_padding_mask(padding_mask, self.layer_norm):
+            return super().extract_features_scriptable(
+                prev_output_tokens,
+                encoder_out,
+                incremental_state,
+                full_context_alignment,
+                alignment_layer,
+                alignment_heads,
+            )

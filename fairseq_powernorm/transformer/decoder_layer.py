@@ -1,0 +1,66 @@
+"""fairseq's decoder layer with its three norms handed in, and the padding mask handed to them."""
+
+from fairseq.modules.transformer_layer import TransformerDecoderLayerBase
+from torch import Tensor
+
+from ..norms.base import TokenNorm, hand_padding_mask
+
+
+class PowerNormTransformerDecoderLayer(TransformerDecoderLayerBase):
+    """A stock decoder layer whose norms are given.
+
+    Attributes:
+        self_attn_layer_norm: the norm of self-attention (fairseq's name, so that stock checkpoints load).
+        encoder_attn_layer_norm: the norm of cross-attention, None without an encoder.
+        final_layer_norm: the norm of the feed-forward block.
+    """
+
+    def __init__(
+        self,
+        cfg,
+        self_attn_norm: TokenNorm,
+        cross_attn_norm: TokenNorm,
+        ffn_norm: TokenNorm,
+        no_encoder_attn: bool = False,
+    ):
+        """Args:
+            cfg: fairseq's TransformerConfig.
+            self_attn_norm: norm of ``cfg.decoder.embed_dim`` channels.
+            cross_attn_norm: the same for cross-attention; left out if ``no_encoder_attn``.
+            ffn_norm: the same for the feed-forward block.
+            no_encoder_attn: build no cross-attention.
+        """
+        super().__init__(cfg, no_encoder_attn)
+        self.self_attn_layer_norm = self_attn_norm
+        if not no_encoder_attn:
+            self.encoder_attn_layer_norm = cross_attn_norm
+        self.final_layer_norm = ffn_norm
+
+    def forward(
+        self,
+        x: Tensor,
+        encoder_out: Tensor | None = None,
+        encoder_padding_mask: Tensor | None = None,
+        incremental_state: dict[str, dict[str, Tensor | None]] | None = None,
+        prev_self_attn_state: list[Tensor] | None = None,
+        prev_attn_state: list[Tensor] | None = None,
+        self_attn_mask: Tensor | None = None,
+        self_attn_padding_mask: Tensor | None = None,
+        need_attn: bool = False,
+        need_head_weights: bool = False,
+    ):
+        """As the stock layer: x (T, B, C), self_attn_padding_mask (B, T) or None → (T, B, C), attention, state."""
+        norms = (self.self_attn_layer_norm, self.encoder_attn_layer_norm, self.final_layer_norm)
+        with hand_padding_mask(self_attn_padding_mask, *norms):
+            return super().forward(
+                x,
+                encoder_out,
+                encoder_padding_mask,
+                incremental_state,
+                prev_self_attn_state=prev_self_attn_state,
+                prev_attn_state=prev_attn_state,
+                self_attn_mask=self_attn_mask,
+                self_attn_padding_mask=self_attn_padding_mask,
+                need_attn=need_attn,
+                need_head_weights=need_head_weights,
+            )

@@ -1,0 +1,49 @@
+"""fairseq's encoder with the norms of a :class:`~fairseq_powernorm.spec.StackSpec`."""
+
+from fairseq.models.transformer import TransformerEncoderBase
+from torch import Tensor, nn
+
+from ..norms.base import hand_padding_mask
+from ..registry import build_from_spec
+from ..spec import StackSpec
+from .encoder_layer import PowerNormTransformerEncoderLayer
+from .wrapping import wrap_layer
+
+
+class PowerNormTransformerEncoder(TransformerEncoderBase):
+    """A stock encoder with given norms; ``layer_norm``, the output norm, exists in pre-norm only."""
+
+    def __init__(self, cfg, dictionary, embed_tokens: nn.Embedding, spec: StackSpec, return_fc: bool = False):
+        """Args:
+            cfg: fairseq's TransformerConfig.
+            dictionary: the source language's dictionary.
+            embed_tokens: embedding of ``cfg.encoder.embed_dim`` channels.
+            spec: the norms of the three sites.
+            return_fc: also return the feed-forward blocks' results.
+        """
+        self.spec = spec  # before super().__init__, which builds the layers
+        super().__init__(cfg, dictionary, embed_tokens, return_fc=return_fc)
+        if self.layer_norm is not None:
+            self.layer_norm = build_from_spec(spec.output, embed_tokens.embedding_dim)
+
+    def build_encoder_layer(self, cfg) -> nn.Module:
+        """Builds one layer with norms of its own."""
+        channels = cfg.encoder.embed_dim
+        layer = PowerNormTransformerEncoderLayer(
+            cfg,
+            build_from_spec(self.spec.self_attn, channels),
+            build_from_spec(self.spec.ffn, channels),
+            return_fc=self.return_fc,
+        )
+        return wrap_layer(layer, cfg)
+
+    def forward_scriptable(
+        self,
+        src_tokens: Tensor,
+        src_lengths: Tensor | None = None,
+        return_all_hiddens: bool = False,
+        token_embeddings: Tensor | None = None,
+    ) -> dict[str, list[Tensor]]:
+        """As the stock encoder: src_tokens (B, T) → a dictionary with ``encoder_out`` [(T, B, C)] and the rest."""
+        with hand_padding_mask(src_tokens.eq(self.padding_idx), self.layer_norm):
+            return super().forward_scriptable(src_tokens, src_lengths, return_all_hiddens, token_embeddings)

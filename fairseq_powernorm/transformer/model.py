@@ -1,0 +1,46 @@
+"""The model that ``--arch powernorm_…`` builds."""
+
+from fairseq.models import register_model
+from fairseq.models.transformer import TransformerConfig
+from fairseq.models.transformer.transformer_legacy import TransformerModel
+from torch import nn
+
+from ..flags import add_norm_flags, stack_spec
+from .decoder import PowerNormTransformerDecoder
+from .encoder import PowerNormTransformerEncoder
+
+MODEL_NAME = "powernorm_transformer"
+
+
+@register_model(MODEL_NAME)
+class PowerNormTransformerModel(TransformerModel):
+    """fairseq's Transformer with the norm of each site chosen by flag (:mod:`fairseq_powernorm.flags`).
+
+    With ``--norm-type layer`` it computes, bit for bit, what stock ``transformer`` with
+    ``--encoder-normalize-before --decoder-normalize-before`` does, and their checkpoints have the same keys.
+    """
+
+    @classmethod
+    def hub_models(cls) -> dict[str, str]:
+        """No trained models to download."""
+        return {}
+
+    @staticmethod
+    def add_args(parser) -> None:
+        """Adds the stock Transformer's flags and the norms'."""
+        TransformerModel.add_args(parser)
+        add_norm_flags(parser)
+
+    @classmethod
+    def build_encoder(cls, args, src_dict, embed_tokens: nn.Embedding) -> PowerNormTransformerEncoder:
+        """Builds the encoder with the norms of the flags."""
+        cfg = TransformerConfig.from_namespace(args)
+        return PowerNormTransformerEncoder(cfg, src_dict, embed_tokens, stack_spec(cfg, "encoder"))
+
+    @classmethod
+    def build_decoder(cls, args, tgt_dict, embed_tokens: nn.Embedding) -> PowerNormTransformerDecoder:
+        """Builds the decoder with the norms of the flags."""
+        cfg = TransformerConfig.from_namespace(args)
+        return PowerNormTransformerDecoder(
+            cfg, tgt_dict, embed_tokens, stack_spec(cfg, "decoder"), no_encoder_attn=cfg.no_cross_attention
+        )
