@@ -4,6 +4,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+
 def sum_over_ranks(sums: list[Tensor]) -> list[Tensor]:
     """Sums each tensor over all ranks of the default process group in one collective.
 

@@ -5,7 +5,6 @@ annotations`` here, and no ``X | None``: fairseq evaluates annotations of the fi
 """
 
 import argparse
-from typing import Optional
 
 from .registry import available_norms
 from .spec import DECODER_SITES, ENCODER_SITES, NormSpec, StackSpec
@@ -148,7 +147,7 @@ def group_count(args, stack: str) -> int:
 def site_spec(args, stack: str, site: str) -> NormSpec:
     """The norm that the flags choose for one site of one stack."""
     stack_norm = args.norm_type if stack == "encoder" else args.decoder_norm_type
-    name: Optional[str] = getattr(args, f"{stack}_norm_{site}")
+    name: str | None = getattr(args, f"{stack}_norm_{site}")
     name = name or stack_norm
     released_output = name == "power-released" and site == "output"
     return NormSpec(

@@ -70,6 +70,12 @@ def train(config: DictConfig, folder: Path) -> None:
     check_data(config)
     store_config(config, folder)
     arguments = train_arguments(config, folder)
+    surroundings = {
+        "commit": execution.commit(),
+        "hardware": execution.hardware(),
+        "versions": execution.versions(),
+        "command": execution.shell_command("train", arguments),
+    }
     execution.run_fairseq(
         "train",
         arguments,
@@ -85,10 +91,7 @@ def train(config: DictConfig, folder: Path) -> None:
         "seed": config.seed,
         "updates": number_of_updates(last),
         "train_seconds": float(last["extra_state"]["previous_training_time"]),
-        "commit": execution.commit(),
-        "hardware": execution.hardware(),
-        "versions": execution.versions(),
-        "command": execution.shell_command("train", arguments),
+        **surroundings,
     }
     with atomic_write(record) as stream:
         json.dump(content, stream, indent=2)
@@ -188,9 +191,7 @@ def main() -> None:
         folder = arguments.run.absolute()
         STAGES[arguments.verb](load_config(folder), folder)
         return
-    config = compose_run(
-        arguments.recipe, arguments.norm, arguments.hardware, arguments.seed, arguments.override
-    )
+    config = compose_run(arguments.recipe, arguments.norm, arguments.hardware, arguments.seed, arguments.override)
     folder = run_folder(config, arguments.runs.absolute())
     if arguments.verb == "show":
         value = str(folder) if arguments.key == "folder" else OmegaConf.select(config, arguments.key)

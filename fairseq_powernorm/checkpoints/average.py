@@ -124,9 +124,7 @@ def main() -> None:
     refuse_to_overwrite(arguments.output, arguments.force)
     paths = arguments.inputs
     if arguments.folder is not None:
-        paths = select_in_folder(
-            arguments.folder, arguments.last, arguments.by, arguments.best, arguments.maximize
-        )
+        paths = select_in_folder(arguments.folder, arguments.last, arguments.by, arguments.best, arguments.maximize)
     logger.info("averaging %s", ", ".join(str(path) for path in paths))
     save_checkpoint(average_checkpoints(paths), arguments.output, arguments.force)
     logger.info("wrote %s", arguments.output)

@@ -7,16 +7,38 @@ from fairseq_powernorm.corpora.dates import DAYS_IN_MONTH, WEEKDAYS, clock_time,
 from fairseq_powernorm.corpora.noun_phrases import Phrase
 from fairseq_powernorm.corpora.numbers import english_cardinal, german_cardinal
 
-_SEASONS = (Phrase("im Sommer", "in the summer"), Phrase("im Winter", "in the winter"),
-            Phrase("im Frühling", "in the spring"), Phrase("im Herbst", "in the fall"))
-_PARTS_OF_DAY = (Phrase("am Morgen", "in the morning"), Phrase("am Abend", "in the evening"),
-                 Phrase("am Nachmittag", "in the afternoon"), Phrase("am Wochenende", "on the weekend"))
-_PAST = (Phrase("gestern", "yesterday"), Phrase("gestern Abend", "last night"), Phrase("letzte Woche", "last week"),
-         Phrase("letztes Jahr", "last year"), Phrase("letzten Monat", "last month"))
-_FUTURE = (Phrase("morgen", "tomorrow"), Phrase("nächste Woche", "next week"), Phrase("nächstes Jahr", "next year"),
-           Phrase("nächsten Monat", "next month"), Phrase("heute Abend", "tonight"))
-_PRESENT = (Phrase("jeden Tag", "every day"), Phrase("jede Woche", "every week"), Phrase("heute", "today"),
-            Phrase("jeden Abend", "every evening"))
+_SEASONS = (
+    Phrase("im Sommer", "in the summer"),
+    Phrase("im Winter", "in the winter"),
+    Phrase("im Frühling", "in the spring"),
+    Phrase("im Herbst", "in the fall"),
+)
+_PARTS_OF_DAY = (
+    Phrase("am Morgen", "in the morning"),
+    Phrase("am Abend", "in the evening"),
+    Phrase("am Nachmittag", "in the afternoon"),
+    Phrase("am Wochenende", "on the weekend"),
+)
+_PAST = (
+    Phrase("gestern", "yesterday"),
+    Phrase("gestern Abend", "last night"),
+    Phrase("letzte Woche", "last week"),
+    Phrase("letztes Jahr", "last year"),
+    Phrase("letzten Monat", "last month"),
+)
+_FUTURE = (
+    Phrase("morgen", "tomorrow"),
+    Phrase("nächste Woche", "next week"),
+    Phrase("nächstes Jahr", "next year"),
+    Phrase("nächsten Monat", "next month"),
+    Phrase("heute Abend", "tonight"),
+)
+_PRESENT = (
+    Phrase("jeden Tag", "every day"),
+    Phrase("jede Woche", "every week"),
+    Phrase("heute", "today"),
+    Phrase("jeden Abend", "every evening"),
+)
 _FREQUENCIES = (Phrase("oft", "often"), Phrase("nie", "never"), Phrase("immer", "always"), Phrase("selten", "rarely"))
 _UNITS = (("Tagen", "days"), ("Wochen", "weeks"), ("Monaten", "months"), ("Jahren", "years"))  # after vor and in
 _PREFERRED_MINUTES = (0, 5, 10, 15, 20, 30, 30, 40, 45, 50, 55)
@@ -51,10 +73,16 @@ def _distance(generator: random.Random) -> tuple[str, str]:
 def random_time(generator: random.Random, tense: str, dated: bool) -> Phrase:
     """An adverbial of time that suits the tense; a date only where ``dated``."""
     past, future = is_past(tense), tense not in ("present", "perfect") and not is_past(tense)
-    kind = choose_weighted(generator, {
-        "clock": 3, "date": 2 if dated and (past or future) else 0, "weekday": 2, "words": 4,
-        "distance": 1 if past or future else 0,
-    })
+    kind = choose_weighted(
+        generator,
+        {
+            "clock": 3,
+            "date": 2 if dated and (past or future) else 0,
+            "weekday": 2,
+            "words": 4,
+            "distance": 1 if past or future else 0,
+        },
+    )
     if kind == "clock":
         clock = random_clock_time(generator)
         german, english = f"um {clock.german}", f"at {clock.english}"

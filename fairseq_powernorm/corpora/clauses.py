@@ -83,16 +83,28 @@ def verb_clause(
     if verb.particle:  # "picks him up", but "picks up the guest"
         english_objects.insert(1 if objects and objects[0].pronoun else 0, verb.particle)
     rest = join_words(*english_objects, *english_details)
-    return Clause(subject, finite, ending, tense == "present", middle, operator, remainder, plain,
-                  frequency.english if frequency else "", rest, nicht or negated)
+    return Clause(
+        subject,
+        finite,
+        ending,
+        tense == "present",
+        middle,
+        operator,
+        remainder,
+        plain,
+        frequency.english if frequency else "",
+        rest,
+        nicht or negated,
+    )
 
 
 def be_clause(subject: Phrase, complement: Phrase, past: bool = False, nicht: bool = False) -> Clause:
     """A clause with "sein" and a complement: an adjective, an age, a time of day."""
     english = english_be(subject.person, past)
     middle = join_words("nicht" if nicht else "", complement.german)
-    return Clause(subject, german_be(subject.person, past), "", False, middle, english, "", english, "",
-                  complement.english, nicht)
+    return Clause(
+        subject, german_be(subject.person, past), "", False, middle, english, "", english, "", complement.english, nicht
+    )
 
 
 def german_statement(clause: Clause, front: str = "") -> str:
@@ -103,8 +115,11 @@ def german_statement(clause: Clause, front: str = "") -> str:
 
 def german_question(clause: Clause, question_word: str = "") -> str:
     """Finite verb first, or second after a question word."""
-    return german_statement(clause, question_word) if question_word else join_words(
-        clause.finite, clause.subject.german, clause.middle, clause.ending)
+    return (
+        german_statement(clause, question_word)
+        if question_word
+        else join_words(clause.finite, clause.subject.german, clause.middle, clause.ending)
+    )
 
 
 def german_subordinate(clause: Clause) -> str:
@@ -125,5 +140,12 @@ def english_statement(clause: Clause, front: str = "") -> str:
 
 def english_question(clause: Clause, question_word: str = "") -> str:
     """Question word, operator, subject, rest; without a question mark."""
-    return join_words(question_word, clause.operator, clause.subject.english, "not" if clause.negated else "",
-                      clause.adverb, clause.remainder, clause.rest)
+    return join_words(
+        question_word,
+        clause.operator,
+        clause.subject.english,
+        "not" if clause.negated else "",
+        clause.adverb,
+        clause.remainder,
+        clause.rest,
+    )

@@ -7,12 +7,30 @@ from fairseq_powernorm.corpora.numbers import (
     german_ordinal_dative,
 )
 
-MONTHS = (("Januar", "January"), ("Februar", "February"), ("März", "March"), ("April", "April"), ("Mai", "May"),
-          ("Juni", "June"), ("Juli", "July"), ("August", "August"), ("September", "September"),
-          ("Oktober", "October"), ("November", "November"), ("Dezember", "December"))
+MONTHS = (
+    ("Januar", "January"),
+    ("Februar", "February"),
+    ("März", "March"),
+    ("April", "April"),
+    ("Mai", "May"),
+    ("Juni", "June"),
+    ("Juli", "July"),
+    ("August", "August"),
+    ("September", "September"),
+    ("Oktober", "October"),
+    ("November", "November"),
+    ("Dezember", "December"),
+)
 DAYS_IN_MONTH = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-WEEKDAYS = (("Montag", "Monday"), ("Dienstag", "Tuesday"), ("Mittwoch", "Wednesday"), ("Donnerstag", "Thursday"),
-            ("Freitag", "Friday"), ("Samstag", "Saturday"), ("Sonntag", "Sunday"))
+WEEKDAYS = (
+    ("Montag", "Monday"),
+    ("Dienstag", "Tuesday"),
+    ("Mittwoch", "Wednesday"),
+    ("Donnerstag", "Thursday"),
+    ("Freitag", "Friday"),
+    ("Samstag", "Saturday"),
+    ("Sonntag", "Sunday"),
+)
 
 
 def date(day: int, month: int, year: int | None = None) -> tuple[str, str]:

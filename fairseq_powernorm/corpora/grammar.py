@@ -34,12 +34,22 @@ from fairseq_powernorm.corpora.vocabulary import (
 
 POSSESSIVES = ("mein", "dein", "sein", "unser")
 TENSES = {
-    "present": 8, "perfect": 8, "werden": 2, "können": 1, "müssen": 1, "wollen": 1, "sollen": 1, "dürfen": 0.7,
-    "möchten": 1, "past können": 0.7, "past müssen": 0.7, "past wollen": 0.7, "past dürfen": 0.5,
+    "present": 8,
+    "perfect": 8,
+    "werden": 2,
+    "können": 1,
+    "müssen": 1,
+    "wollen": 1,
+    "sollen": 1,
+    "dürfen": 0.7,
+    "möchten": 1,
+    "past können": 0.7,
+    "past müssen": 0.7,
+    "past wollen": 0.7,
+    "past dürfen": 0.5,
 }
 PAST_TENSES = {tense: weight for tense, weight in TENSES.items() if is_past(tense)}
-PRESENT_TENSES = {tense: weight for tense, weight in TENSES.items()
-                  if tense not in PAST_TENSES and tense != "werden"}
+PRESENT_TENSES = {tense: weight for tense, weight in TENSES.items() if tense not in PAST_TENSES and tense != "werden"}
 _SPEAKERS = ((FIRST_SINGULAR, FIRST_PLURAL), (SECOND_SINGULAR, SECOND_PLURAL))
 
 
@@ -94,8 +104,11 @@ def _determiner(generator: random.Random, kind: str, plural: bool, case: str) ->
         weights["ein"] = 2.5
     determiner = choose_weighted(generator, weights)
     if determiner == "number":
-        return choose_integer(generator, 2, 20) if kind == "person" or happens(generator, 0.5) else (
-            random_count(generator))
+        return (
+            choose_integer(generator, 2, 20)
+            if kind == "person" or happens(generator, 0.5)
+            else (random_count(generator))
+        )
     return choose(generator, POSSESSIVES) if determiner == "possessive" else determiner
 
 
@@ -139,8 +152,9 @@ def random_object(generator: random.Random, subject: Phrase, kind: str, case: st
         return random_thing(generator, kind, case)
     if happens(generator, 0.3):
         taken = [pair for pair in _SPEAKERS if subject.person in pair]
-        return choose(generator, [item for item in OBJECT_PRONOUNS[case] if not any(item.person in pair
-                                                                                    for pair in taken)])
+        return choose(
+            generator, [item for item in OBJECT_PRONOUNS[case] if not any(item.person in pair for pair in taken)]
+        )
     person = random_person(generator, case)
     while person.english in NAMES and not subject.pronoun:  # "mein Bruder Peter" would look like one person
         person = random_person(generator, case)
@@ -157,8 +171,9 @@ def _is_definite(phrase: Phrase) -> bool:
 
 
 def _random_verb(generator: random.Random, motion: float) -> tuple[str, Verb]:
-    frame = choose_weighted(generator, {"transitive": 10, "dative": 2.5, "ditransitive": 2, "activity": 2.5,
-                                        "sleep": 1.5, "motion": motion})
+    frame = choose_weighted(
+        generator, {"transitive": 10, "dative": 2.5, "ditransitive": 2, "activity": 2.5, "sleep": 1.5, "motion": motion}
+    )
     return frame, choose(generator, getattr(verb_list, frame.upper()))
 
 
@@ -166,8 +181,10 @@ def _random_objects(generator: random.Random, subject: Phrase, frame: str, verb:
     if not verb.objects:
         return ()
     if frame == "ditransitive":
-        return (random_object(generator, subject, "person", "dative"),
-                random_thing(generator, choose(generator, verb.objects), "accusative"))
+        return (
+            random_object(generator, subject, "person", "dative"),
+            random_thing(generator, choose(generator, verb.objects), "accusative"),
+        )
     return (random_object(generator, subject, choose(generator, verb.objects), verb.case),)
 
 

@@ -32,8 +32,16 @@ _MIXED_ADJECTIVE_ENDINGS = {"nominative": ("er", "e", "es", "en"), "accusative":
 _POSSESSIVES = {"mein": "my", "dein": "your", "sein": "his", "unser": "our"}
 _EIN_WORDS = ("ein", "kein", *_POSSESSIVES)
 _IRREGULAR_ENGLISH_PLURALS = {
-    "child": "children", "man": "men", "woman": "women", "knife": "knives", "shelf": "shelves", "mouse": "mice",
-    "fish": "fish", "potato": "potatoes", "tomato": "tomatoes", "salesman": "salesmen",
+    "child": "children",
+    "man": "men",
+    "woman": "women",
+    "knife": "knives",
+    "shelf": "shelves",
+    "mouse": "mice",
+    "fish": "fish",
+    "potato": "potatoes",
+    "tomato": "tomatoes",
+    "salesman": "salesmen",
 }
 
 
@@ -92,7 +100,7 @@ def english_plural(singular: str) -> str:
 
 
 def with_indefinite_article(words: str) -> str:
-    """"a" or "an" before ``words``, by the first letter; no noun of ours begins like "hour" or "uniform"."""
+    """ "a" or "an" before ``words``, by the first letter; no noun of ours begins like "hour" or "uniform"."""
     return f"{'an' if words[0].lower() in 'aeiou' else 'a'} {words}"
 
 

@@ -83,9 +83,7 @@ def encode_corpus(
 
 def main() -> None:
     """The command line of :func:`encode_corpus`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fairseq_powernorm.corpora.sentencepiece_bpe", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m fairseq_powernorm.corpora.sentencepiece_bpe", description=__doc__)
     parser.add_argument("--raw", type=Path, required=True, help="folder with SPLIT.LANGUAGE")
     parser.add_argument("--destination", type=Path, required=True, help="folder for bpe.model and the pieces")
     parser.add_argument("--languages", default="de,en", help="suffixes of the sides (default: de,en)")

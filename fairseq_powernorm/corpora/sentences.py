@@ -34,8 +34,14 @@ from fairseq_powernorm.corpora.numbers import english_cardinal, german_cardinal
 from fairseq_powernorm.corpora.verb_list import ASKING, BELONGING, COSTING, DATIVE, KNOWING, SAYING, TRANSITIVE
 from fairseq_powernorm.corpora.vocabulary import ADJECTIVES, LOCATIONS, NAMES, RELATIVES, SUBJECT_PRONOUNS
 
-_COMMENTS = (("leider", "unfortunately"), ("zum Glück", "fortunately"), ("natürlich", "of course"),
-             ("trotzdem", "nevertheless"), ("deshalb", "therefore"), ("danach", "after that"))
+_COMMENTS = (
+    ("leider", "unfortunately"),
+    ("zum Glück", "fortunately"),
+    ("natürlich", "of course"),
+    ("trotzdem", "nevertheless"),
+    ("deshalb", "therefore"),
+    ("danach", "after that"),
+)
 _ANSWERS = (("ja", "yes"), ("nein", "no"))
 _CONJUNCTIONS = {("weil", "because"): 3, ("obwohl", "although"): 1.5, ("wenn", "when"): 3, ("als", "when"): 1.5}
 _QUESTION_WORDS = {("warum", "why"): 3, ("wann", "when"): 2, ("wo", "where"): 1, ("wie oft", "how often"): 1}
@@ -156,8 +162,10 @@ def _that_clause(generator: random.Random) -> tuple[str, str]:
         clause = random_predicate(generator, past=tense == "perfect")
     else:
         clause = random_clause(generator, replace(SHORT, tenses=_TENSES_AFTER[tense]))
-    return (f"{german_statement(saying)}, dass {german_subordinate(clause)}.",
-            f"{english_statement(saying)} that {english_statement(clause)}.")
+    return (
+        f"{german_statement(saying)}, dass {german_subordinate(clause)}.",
+        f"{english_statement(saying)} that {english_statement(clause)}.",
+    )
 
 
 def _indirect_question(generator: random.Random) -> tuple[str, str]:
@@ -182,8 +190,10 @@ def _coordination(generator: random.Random) -> tuple[str, str]:
     first, second = random_clause(generator, SHORT), random_clause(generator, SHORT)
     german, english = choose(generator, (("und", "and"), ("aber", "but")))
     comma = "," if german == "aber" else ""
-    return (f"{german_statement(first)}{comma} {german} {german_statement(second)}.",
-            f"{english_statement(first)}, {english} {english_statement(second)}.")
+    return (
+        f"{german_statement(first)}{comma} {german} {german_statement(second)}.",
+        f"{english_statement(first)}, {english} {english_statement(second)}.",
+    )
 
 
 def _predicate(generator: random.Random) -> tuple[str, str]:
@@ -244,9 +254,23 @@ def _belonging(generator: random.Random) -> tuple[str, str]:
 
 
 _PATTERNS = {
-    _statement: 20, _fronted_adverbial: 20, _fronted_object: 5, _yes_no_question: 8, _adverbial_question: 7,
-    _subject_question: 2, _object_question: 4, _main_and_subordinate: 16, _that_clause: 8, _indirect_question: 5,
-    _coordination: 4, _predicate: 5, _cost: 6, _age: 1.5, _existence: 3, _time_of_day: 0.3, _birthday: 1.5,
+    _statement: 20,
+    _fronted_adverbial: 20,
+    _fronted_object: 5,
+    _yes_no_question: 8,
+    _adverbial_question: 7,
+    _subject_question: 2,
+    _object_question: 4,
+    _main_and_subordinate: 16,
+    _that_clause: 8,
+    _indirect_question: 5,
+    _coordination: 4,
+    _predicate: 5,
+    _cost: 6,
+    _age: 1.5,
+    _existence: 3,
+    _time_of_day: 0.3,
+    _birthday: 1.5,
     _belonging: 3,
 }
 

@@ -44,8 +44,9 @@ def generate_pairs(count: int, seed: int) -> list[tuple[str, str]]:
             pairs.setdefault(german, english)
         if len(pairs) == count:
             return list(pairs.items())
-    raise ValueError(f"the grammar gave {len(pairs)} distinct sentences in {_TRIES_PER_PAIR * count} tries; "
-                     f"{count} were asked for")
+    raise ValueError(
+        f"the grammar gave {len(pairs)} distinct sentences in {_TRIES_PER_PAIR * count} tries; {count} were asked for"
+    )
 
 
 def write_corpus(destination: str | Path, train: int, valid: int, test: int, seed: int, force: bool = False) -> None:
@@ -90,8 +91,14 @@ def main() -> None:
         description="Generate a German-English corpus: train, valid and test, each as .de and .en, no download.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--destination", required=True, type=Path, metavar="DIR", default=argparse.SUPPRESS,
-                        help="folder for the six files; made if missing")
+    parser.add_argument(
+        "--destination",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="folder for the six files; made if missing",
+    )
     parser.add_argument("--train", type=int, default=20000, metavar="PAIRS", help="sentence pairs for training")
     parser.add_argument("--valid", type=int, default=500, metavar="PAIRS", help="sentence pairs for validation")
     parser.add_argument("--test", type=int, default=500, metavar="PAIRS", help="sentence pairs for testing")
@@ -100,8 +107,9 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s | %(levelname)s | %(name)s | %(message)s")
     logger.info("arguments: %s", vars(arguments))
-    write_corpus(arguments.destination, arguments.train, arguments.valid, arguments.test, arguments.seed,
-                 arguments.force)
+    write_corpus(
+        arguments.destination, arguments.train, arguments.valid, arguments.test, arguments.seed, arguments.force
+    )
 
 
 if __name__ == "__main__":

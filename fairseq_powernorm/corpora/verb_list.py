@@ -27,10 +27,25 @@ TRANSITIVE = (
     Verb("putzen", "geputzt", "clean", objects=("thing", "opening")),
     Verb("verlieren", "verloren", "lose", "lost", objects=("thing", "clothing")),
     Verb("tragen", "getragen", "carry", second_third=("trägst", "trägt"), objects=("thing", "food")),
-    Verb("bringen", "mitgebracht", "bring", "brought", prefix="mit", particle="along",
-         objects=("thing", "clothing", "text", "food")),
-    Verb("geben", "zurückgegeben", "give", "gave", prefix="zurück", second_third=("gibst", "gibt"), particle="back",
-         objects=("thing", "clothing", "text")),
+    Verb(
+        "bringen",
+        "mitgebracht",
+        "bring",
+        "brought",
+        prefix="mit",
+        particle="along",
+        objects=("thing", "clothing", "text", "food"),
+    ),
+    Verb(
+        "geben",
+        "zurückgegeben",
+        "give",
+        "gave",
+        prefix="zurück",
+        second_third=("gibst", "gibt"),
+        particle="back",
+        objects=("thing", "clothing", "text"),
+    ),
     Verb("waschen", "gewaschen", "wash", second_third=("wäschst", "wäscht"), objects=("clothing", "animal")),
     Verb("ziehen", "angezogen", "put", "put", prefix="an", particle="on", objects=("clothing",)),
     Verb("machen", "aufgemacht", "open", prefix="auf", objects=("opening",)),
@@ -39,8 +54,16 @@ TRANSITIVE = (
     Verb("lesen", "gelesen", "read", "read", second_third=("liest", "liest"), objects=("text",)),
     Verb("schreiben", "geschrieben", "write", "wrote", objects=("text",)),
     Verb("übersetzen", "übersetzt", "translate", objects=("text",)),
-    Verb("werfen", "weggeworfen", "throw", "threw", prefix="weg", second_third=("wirfst", "wirft"), particle="away",
-         objects=("thing", "clothing", "text")),
+    Verb(
+        "werfen",
+        "weggeworfen",
+        "throw",
+        "threw",
+        prefix="weg",
+        second_third=("wirfst", "wirft"),
+        particle="away",
+        objects=("thing", "clothing", "text"),
+    ),
     Verb("essen", "gegessen", "eat", "ate", second_third=("isst", "isst"), objects=("food",)),
     Verb("probieren", "probiert", "try", objects=("food",)),
 )
@@ -71,8 +94,15 @@ ACTIVITY = (
 SLEEP = (
     Verb("schlafen", "geschlafen", "sleep", "slept", second_third=("schläfst", "schläft")),
     Verb("stehen", "aufgestanden", "get up", "got", prefix="auf", moves=True),
-    Verb("schlafen", "eingeschlafen", "fall asleep", "fell", prefix="ein", second_third=("schläfst", "schläft"),
-         moves=True),
+    Verb(
+        "schlafen",
+        "eingeschlafen",
+        "fall asleep",
+        "fell",
+        prefix="ein",
+        second_third=("schläfst", "schläft"),
+        moves=True,
+    ),
     Verb("wachen", "aufgewacht", "wake up", "woke", prefix="auf", moves=True),
 )
 MOTION = (
@@ -80,8 +110,9 @@ MOTION = (
     Verb("gehen", "gegangen", "go", "went", moves=True),
     Verb("laufen", "gelaufen", "run", "ran", second_third=("läufst", "läuft"), moves=True),
     Verb("kommen", "gekommen", "come", "came", moves=True),
-    Verb("fahren", "zurückgefahren", "drive back", "drove", prefix="zurück", second_third=("fährst", "fährt"),
-         moves=True),
+    Verb(
+        "fahren", "zurückgefahren", "drive back", "drove", prefix="zurück", second_third=("fährst", "fährt"), moves=True
+    ),
 )
 TIMETABLE = (
     Verb("fahren", "abgefahren", "leave", "left", prefix="ab", second_third=("fährst", "fährt"), moves=True),

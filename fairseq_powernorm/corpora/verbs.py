@@ -69,16 +69,26 @@ MODALS = {
     "wollen": Modal(("will", "willst", "will", "wollen", "wollt", "wollen"), "lexical", "want to"),
     "sollen": Modal(("soll", "sollst", "soll", "sollen", "sollt", "sollen"), "auxiliary", "should"),
     "dürfen": Modal(("darf", "darfst", "darf", "dürfen", "dürft", "dürfen"), "be", "allowed to"),
-    "möchten": Modal(("möchte", "möchtest", "möchte", "möchten", "möchtet", "möchten"), "auxiliary",
-                     "would like to"),
+    "möchten": Modal(("möchte", "möchtest", "möchte", "möchten", "möchtet", "möchten"), "auxiliary", "would like to"),
     "werden": Modal(("werde", "wirst", "wird", "werden", "werdet", "werden"), "auxiliary", "will"),
     "past können": Modal(("konnte", "konntest", "konnte", "konnten", "konntet", "konnten"), "auxiliary", "could"),
-    "past müssen": Modal(("musste", "musstest", "musste", "mussten", "musstet", "mussten"), "lexical", "have to",
-                         past=True, english_past="had to"),
-    "past wollen": Modal(("wollte", "wolltest", "wollte", "wollten", "wolltet", "wollten"), "lexical", "want to",
-                         past=True, english_past="wanted to"),
-    "past dürfen": Modal(("durfte", "durftest", "durfte", "durften", "durftet", "durften"), "be", "allowed to",
-                         past=True),
+    "past müssen": Modal(
+        ("musste", "musstest", "musste", "mussten", "musstet", "mussten"),
+        "lexical",
+        "have to",
+        past=True,
+        english_past="had to",
+    ),
+    "past wollen": Modal(
+        ("wollte", "wolltest", "wollte", "wollten", "wolltet", "wollten"),
+        "lexical",
+        "want to",
+        past=True,
+        english_past="wanted to",
+    ),
+    "past dürfen": Modal(
+        ("durfte", "durftest", "durfte", "durften", "durftet", "durften"), "be", "allowed to", past=True
+    ),
 }
 
 

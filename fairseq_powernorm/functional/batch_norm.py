@@ -15,6 +15,7 @@ class BatchNormFunction(Function):
 
     @staticmethod
     def forward(ctx, rows, weight, bias, padding, mean, variance, count, eps, reduce):
+        """Y, (N, C); keeps what the backward pass needs."""
         real = zero_padding(rows, padding)
         inverse_root = (variance + eps).rsqrt()
         ctx.save_for_backward(real, weight, padding, mean, inverse_root, count)
@@ -25,6 +26,7 @@ class BatchNormFunction(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
+        """dX, dγ, dβ."""
         real, weight, padding, mean, inverse_root, count = ctx.saved_tensors
         grad = at_least_float32(zero_padding(grad_output, padding))
         gamma = at_least_float32(weight)

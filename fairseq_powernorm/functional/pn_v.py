@@ -34,6 +34,7 @@ class PNVFunction(Function):
 
     @staticmethod
     def forward(ctx, rows, weight, bias, padding, square_mean, count, eps, reduce):
+        """Y, (N, C); keeps what the backward pass needs."""
         real = zero_padding(rows, padding)
         inverse_root = (square_mean + eps).rsqrt()
         ctx.save_for_backward(real, weight, padding, inverse_root, count)
@@ -43,6 +44,7 @@ class PNVFunction(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
+        """dX, dγ, dβ."""
         real, weight, padding, inverse_root, count = ctx.saved_tensors
         grad, wide, gamma = (at_least_float32(t) for t in (zero_padding(grad_output, padding), real, weight))
         grad_weight, grad_bias = output_gradient_sums(grad, wide, inverse_root)

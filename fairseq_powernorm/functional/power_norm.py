@@ -49,6 +49,7 @@ class PowerNormFunction(Function):
 
     @staticmethod
     def forward(ctx, rows, weight, bias, padding, statistics, projection, warming_up, alpha, eps, reduce):
+        """Y, (N, C); keeps what the backward pass needs."""
         real = zero_padding(rows, padding)
         inverse_root = (statistics.square_mean + eps).rsqrt()
         ctx.save_for_backward(real, weight, padding, inverse_root)
@@ -59,6 +60,7 @@ class PowerNormFunction(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
+        """dX, dγ, dβ; moves ν."""
         real, weight, padding, inverse_root = ctx.saved_tensors
         count = ctx.statistics.count.clamp(min=1)
         grad, wide, gamma = (at_least_float32(t) for t in (zero_padding(grad_output, padding), real, weight))

@@ -1,9 +1,9 @@
 """PowerNorm as the authors' released code computes it, which is not Algorithm 2.
 
 Re-implemented from a description of what that code does, not from the code. The differences from
-:mod:`~fairseq_powernorm.functional.power_norm`: the gradient is divided by the root of the current batch's ψ_B² whatever
-the forward pass divided by; padding is left out of ψ_B² but not out of the backward means, so padding gets a gradient;
-during warm-up ν enters the backward pass too; nothing protects ν from a gradient that is not finite.
+:mod:`~fairseq_powernorm.functional.power_norm`: the gradient is divided by the root of the current batch's ψ_B²
+whatever the forward pass divided by; padding is left out of ψ_B² but not out of the backward means, so
+padding gets a gradient; during warm-up ν enters the backward pass too; nothing protects ν from a gradient that is not finite.
 """
 
 from torch import Tensor
@@ -20,6 +20,7 @@ class PowerNormReleasedFunction(Function):
 
     @staticmethod
     def forward(ctx, rows, weight, bias, statistics, accumulated, alpha, eps):
+        """Y, (N, C); keeps what the backward pass needs."""
         forward_inverse_root = (statistics.square_mean + eps).rsqrt()
         batch_inverse_root = (statistics.batch_square_mean + eps).rsqrt()
         ctx.save_for_backward(rows, weight, forward_inverse_root, batch_inverse_root)
@@ -29,6 +30,7 @@ class PowerNormReleasedFunction(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
+        """dX, dγ, dβ; moves E."""
         rows, weight, forward_inverse_root, batch_inverse_root = ctx.saved_tensors
         grad = at_least_float32(grad_output)
         normalized = at_least_float32(rows) * forward_inverse_root

@@ -58,6 +58,7 @@ class TokenNorm(nn.Module):
         nn.init.zeros_(self.bias)
 
     def extra_repr(self) -> str:
+        """The settings, for ``repr``."""
         return f"{self.channels}, eps={self.eps}"
 
     def check_channels(self, x: Tensor) -> None:
@@ -190,5 +191,6 @@ class BatchStatisticsNorm(TokenNorm):
         return self
 
     def extra_repr(self) -> str:
+        """The settings, for ``repr``."""
         scaling = f", group_scaling={self.group_scaling}" if self.group_scaling else ""
         return f"{super().extra_repr()}, alpha_fwd={self.alpha_fwd}{scaling}"

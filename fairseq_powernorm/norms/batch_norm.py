@@ -14,7 +14,8 @@ from .base import BatchStatisticsNorm, BufferPolicy
 
 
 class BatchNorm(BatchStatisticsNorm):
-    """Training: y = γ ⊙ (x − μ_B)/√(σ_B² + ε) + β over the batch's real tokens, exact gradient. Evaluation: running μ, σ².
+    """Training: y = γ ⊙ (x − μ_B)/√(σ_B² + ε) + β over the batch's real tokens, exact gradient. Evaluation: running
+    μ and σ².
 
     Unlike ``torch.nn.BatchNorm1d`` the running variance is that of the batch as it is (biased), and ``alpha_fwd`` is
     the weight of the old value (torch's ``momentum`` is 1 − α).
@@ -48,10 +49,10 @@ class BatchNorm(BatchStatisticsNorm):
         return mean, variance, count
 
     def normalize(self, rows: Tensor, padding: Tensor | None, observed: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """The training forward pass, differentiable."""
         mean, variance, count = observed
         return batch_norm(rows, self.weight, self.bias, padding, mean, variance, count, self.eps, self.reduce)
 
     def normalize_running(self, rows: Tensor) -> Tensor:
-        return normalize_by_constants(
-            rows, self.running_mean, self.running_var, self.weight, self.bias, self.eps
-        )
+        """The evaluation forward pass, by the running statistics."""
+        return normalize_by_constants(rows, self.running_mean, self.running_var, self.weight, self.bias, self.eps)

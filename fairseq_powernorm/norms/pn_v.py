@@ -32,6 +32,7 @@ class SquareMeanNorm(BatchStatisticsNorm):
         self.running_square_mean.fill_(1)
 
     def normalize_running(self, rows: Tensor) -> Tensor:
+        """The evaluation forward pass, by the running statistics."""
         return normalize_by_constants(rows, None, self.running_square_mean, self.weight, self.bias, self.eps)
 
 
@@ -53,5 +54,6 @@ class PNV(SquareMeanNorm):
         return batch_square_mean, count
 
     def normalize(self, rows: Tensor, padding: Tensor | None, observed: tuple[Tensor, Tensor]) -> Tensor:
+        """The training forward pass, differentiable."""
         batch_square_mean, count = observed
         return pn_v(rows, self.weight, self.bias, padding, batch_square_mean, count, self.eps, self.reduce)

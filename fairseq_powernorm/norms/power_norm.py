@@ -87,6 +87,7 @@ class PowerNorm(SquareMeanNorm):
         return PowerStatistics(previous, batch_square_mean, count)
 
     def normalize(self, rows: Tensor, padding: Tensor | None, observed: PowerStatistics) -> Tensor:
+        """The training forward pass, differentiable."""
         return power_norm(
             rows,
             self.weight,
@@ -101,5 +102,6 @@ class PowerNorm(SquareMeanNorm):
         )
 
     def extra_repr(self) -> str:
+        """The settings, for ``repr``."""
         warmup = f", warmup_updates={self.warmup_updates}" if self.warmup_updates else ""
         return f"{super().extra_repr()}, alpha_bwd={self.alpha_bwd}{warmup}"

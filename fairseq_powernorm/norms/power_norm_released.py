@@ -87,9 +87,11 @@ class PowerNormReleased(SquareMeanNorm):
         return PowerStatistics(previous, batch_square_mean, count)
 
     def normalize(self, rows: Tensor, padding: Tensor | None, observed: PowerStatistics) -> Tensor:
+        """The training forward pass, differentiable."""
         return power_norm_released(
             rows, self.weight, self.bias, observed, self.accumulated_projection, self.alpha_bwd, self.eps
         )
 
     def extra_repr(self) -> str:
+        """The settings, for ``repr``."""
         return f"{super().extra_repr()}, alpha_bwd={self.alpha_bwd}, warmup_updates={self.warmup_updates}"

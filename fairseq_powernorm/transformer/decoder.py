@@ -25,12 +25,12 @@ class PowerNormTransformerDecoder(TransformerDecoderBase):
         output_projection: nn.Module | None = None,
     ):
         """Args:
-            cfg: fairseq's TransformerConfig.
-            dictionary: the target language's dictionary.
-            embed_tokens: the input embedding.
-            spec: the norms of the four sites.
-            no_encoder_attn: build no cross-attention.
-            output_projection: instead of the one that the stock decoder builds.
+        cfg: fairseq's TransformerConfig.
+        dictionary: the target language's dictionary.
+        embed_tokens: the input embedding.
+        spec: the norms of the four sites.
+        no_encoder_attn: build no cross-attention.
+        output_projection: instead of the one that the stock decoder builds.
         """
         self.spec = spec  # before super().__init__, which builds the layers
         super().__init__(

@@ -24,11 +24,11 @@ class PowerNormTransformerDecoderLayer(TransformerDecoderLayerBase):
         no_encoder_attn: bool = False,
     ):
         """Args:
-            cfg: fairseq's TransformerConfig.
-            self_attn_norm: norm of ``cfg.decoder.embed_dim`` channels.
-            cross_attn_norm: the same for cross-attention; left out if ``no_encoder_attn``.
-            ffn_norm: the same for the feed-forward block.
-            no_encoder_attn: build no cross-attention.
+        cfg: fairseq's TransformerConfig.
+        self_attn_norm: norm of ``cfg.decoder.embed_dim`` channels.
+        cross_attn_norm: the same for cross-attention; left out if ``no_encoder_attn``.
+        ffn_norm: the same for the feed-forward block.
+        no_encoder_attn: build no cross-attention.
         """
         super().__init__(cfg, no_encoder_attn)
         self.self_attn_layer_norm = self_attn_norm

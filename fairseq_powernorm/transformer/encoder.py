@@ -15,11 +15,11 @@ class PowerNormTransformerEncoder(TransformerEncoderBase):
 
     def __init__(self, cfg, dictionary, embed_tokens: nn.Embedding, spec: StackSpec, return_fc: bool = False):
         """Args:
-            cfg: fairseq's TransformerConfig.
-            dictionary: the source language's dictionary.
-            embed_tokens: embedding of ``cfg.encoder.embed_dim`` channels.
-            spec: the norms of the three sites.
-            return_fc: also return the feed-forward blocks' results.
+        cfg: fairseq's TransformerConfig.
+        dictionary: the source language's dictionary.
+        embed_tokens: embedding of ``cfg.encoder.embed_dim`` channels.
+        spec: the norms of the three sites.
+        return_fc: also return the feed-forward blocks' results.
         """
         self.spec = spec  # before super().__init__, which builds the layers
         super().__init__(cfg, dictionary, embed_tokens, return_fc=return_fc)

@@ -16,10 +16,10 @@ class PowerNormTransformerEncoderLayer(TransformerEncoderLayerBase):
 
     def __init__(self, cfg, self_attn_norm: TokenNorm, ffn_norm: TokenNorm, return_fc: bool = False):
         """Args:
-            cfg: fairseq's TransformerConfig.
-            self_attn_norm: norm of ``cfg.encoder.embed_dim`` channels.
-            ffn_norm: the same for the feed-forward block.
-            return_fc: also return the feed-forward block's result.
+        cfg: fairseq's TransformerConfig.
+        self_attn_norm: norm of ``cfg.encoder.embed_dim`` channels.
+        ffn_norm: the same for the feed-forward block.
+        return_fc: also return the feed-forward block's result.
         """
         super().__init__(cfg, return_fc=return_fc)
         self.self_attn_layer_norm = self_attn_norm

@@ -47,30 +47,41 @@ def pairs():
     return generate_pairs(21000, seed=1)
 
 
-@pytest.mark.parametrize(("number", "german", "english"), [
-    (0, "null", "zero"),
-    (1, "eins", "one"),
-    (16, "sechzehn", "sixteen"),
-    (17, "siebzehn", "seventeen"),
-    (21, "einundzwanzig", "twenty-one"),
-    (23, "dreiundzwanzig", "twenty-three"),
-    (30, "dreißig", "thirty"),
-    (66, "sechsundsechzig", "sixty-six"),
-    (77, "siebenundsiebzig", "seventy-seven"),
-    (100, "hundert", "one hundred"),
-    (214, "zweihundertvierzehn", "two hundred fourteen"),
-    (1000, "tausend", "one thousand"),
-    (1150, "tausendeinhundertfünfzig", "one thousand one hundred fifty"),
-    (3412, "dreitausendvierhundertzwölf", "three thousand four hundred twelve"),
-])
+@pytest.mark.parametrize(
+    ("number", "german", "english"),
+    [
+        (0, "null", "zero"),
+        (1, "eins", "one"),
+        (16, "sechzehn", "sixteen"),
+        (17, "siebzehn", "seventeen"),
+        (21, "einundzwanzig", "twenty-one"),
+        (23, "dreiundzwanzig", "twenty-three"),
+        (30, "dreißig", "thirty"),
+        (66, "sechsundsechzig", "sixty-six"),
+        (77, "siebenundsiebzig", "seventy-seven"),
+        (100, "hundert", "one hundred"),
+        (214, "zweihundertvierzehn", "two hundred fourteen"),
+        (1000, "tausend", "one thousand"),
+        (1150, "tausendeinhundertfünfzig", "one thousand one hundred fifty"),
+        (3412, "dreitausendvierhundertzwölf", "three thousand four hundred twelve"),
+    ],
+)
 def test_numbers(number, german, english):
     assert (german_cardinal(number), english_cardinal(number)) == (german, english)
 
 
-@pytest.mark.parametrize(("day", "german"), [
-    (1, "ersten"), (3, "dritten"), (7, "siebten"), (8, "achten"), (19, "neunzehnten"), (20, "zwanzigsten"),
-    (31, "einunddreißigsten"),
-])
+@pytest.mark.parametrize(
+    ("day", "german"),
+    [
+        (1, "ersten"),
+        (3, "dritten"),
+        (7, "siebten"),
+        (8, "achten"),
+        (19, "neunzehnten"),
+        (20, "zwanzigsten"),
+        (31, "einunddreißigsten"),
+    ],
+)
 def test_ordinals(day, german):
     assert german_ordinal_dative(day) == german
 
@@ -80,17 +91,20 @@ def test_dates():
     assert date(24, 12) == ("am vierundzwanzigsten Dezember", "on December 24")
 
 
-@pytest.mark.parametrize(("hour", "minute", "german", "english"), [
-    (3, 30, "halb vier", "half past three"),
-    (12, 30, "halb eins", "half past twelve"),
-    (6, 15, "Viertel nach sechs", "a quarter past six"),
-    (12, 45, "Viertel vor eins", "a quarter to one"),
-    (7, 50, "zehn vor acht", "ten to eight"),
-    (1, 5, "fünf nach eins", "five past one"),
-    (8, 0, "acht Uhr", "eight o'clock"),
-    (1, 0, "ein Uhr", "one o'clock"),
-    (8, 27, "acht Uhr siebenundzwanzig", "eight twenty-seven"),
-])
+@pytest.mark.parametrize(
+    ("hour", "minute", "german", "english"),
+    [
+        (3, 30, "halb vier", "half past three"),
+        (12, 30, "halb eins", "half past twelve"),
+        (6, 15, "Viertel nach sechs", "a quarter past six"),
+        (12, 45, "Viertel vor eins", "a quarter to one"),
+        (7, 50, "zehn vor acht", "ten to eight"),
+        (1, 5, "fünf nach eins", "five past one"),
+        (8, 0, "acht Uhr", "eight o'clock"),
+        (1, 0, "ein Uhr", "one o'clock"),
+        (8, 27, "acht Uhr siebenundzwanzig", "eight twenty-seven"),
+    ],
+)
 def test_times_of_day(hour, minute, german, english):
     assert clock_time(hour, minute) == (german, english)
 
@@ -101,31 +115,46 @@ def test_prices():
     assert price(0, 99) == ("neunundneunzig Cent", "ninety-nine cents")
 
 
-@pytest.mark.parametrize(("function", "arguments"), [
-    (german_cardinal, (10000,)), (english_cardinal, (-1,)), (german_ordinal_dative, (32,)), (date, (30, 2)),
-    (date, (1, 13)), (clock_time, (13, 0)), (clock_time, (1, 60)), (price, (0, 0)), (price, (1, 100)),
-    (noun_phrase, (DOG, "jeder")), (noun_phrase, (DOG, 3)), (noun_phrase, (DOG, "ein", "nominative", True)),
-])
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        (german_cardinal, (10000,)),
+        (english_cardinal, (-1,)),
+        (german_ordinal_dative, (32,)),
+        (date, (30, 2)),
+        (date, (1, 13)),
+        (clock_time, (13, 0)),
+        (clock_time, (1, 60)),
+        (price, (0, 0)),
+        (price, (1, 100)),
+        (noun_phrase, (DOG, "jeder")),
+        (noun_phrase, (DOG, 3)),
+        (noun_phrase, (DOG, "ein", "nominative", True)),
+    ],
+)
 def test_values_out_of_range(function, arguments):
     with pytest.raises(ValueError):
         function(*arguments)
 
 
-@pytest.mark.parametrize(("arguments", "german", "english"), [
-    ((DOG, "der", "nominative", False, BIG), "der große Hund", "the big dog"),
-    ((DOG, "der", "accusative", False, BIG), "den großen Hund", "the big dog"),
-    ((DOG, "ein", "nominative", False, BIG), "ein großer Hund", "a big dog"),
-    ((DOG, "ein", "accusative", False, OLD), "einen alten Hund", "an old dog"),
-    ((CAT, "ein", "dative", False, BIG), "einer großen Katze", "a big cat"),
-    ((CAT, "der", "nominative", False, BIG), "die große Katze", "the big cat"),
-    ((HOUSE, "ein", "accusative", False, EXPENSIVE), "ein teures Haus", "an expensive house"),
-    ((HOUSE, "dieser", "accusative", False, EXPENSIVE), "dieses teure Haus", "this expensive house"),
-    ((DOG, "mein", "accusative", True, BIG), "meine großen Hunde", "my big dogs"),
-    ((DOG, 23, "accusative", True, BIG), "dreiundzwanzig große Hunde", "twenty-three big dogs"),
-    ((HOUSE, "der", "dative", True, BIG), "den großen Häusern", "the big houses"),
-    ((NEIGHBOR, "sein", "dative"), "seinem Nachbarn", "his neighbor"),
-    ((DOG, "kein", "accusative"), "keinen Hund", "a dog"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "german", "english"),
+    [
+        ((DOG, "der", "nominative", False, BIG), "der große Hund", "the big dog"),
+        ((DOG, "der", "accusative", False, BIG), "den großen Hund", "the big dog"),
+        ((DOG, "ein", "nominative", False, BIG), "ein großer Hund", "a big dog"),
+        ((DOG, "ein", "accusative", False, OLD), "einen alten Hund", "an old dog"),
+        ((CAT, "ein", "dative", False, BIG), "einer großen Katze", "a big cat"),
+        ((CAT, "der", "nominative", False, BIG), "die große Katze", "the big cat"),
+        ((HOUSE, "ein", "accusative", False, EXPENSIVE), "ein teures Haus", "an expensive house"),
+        ((HOUSE, "dieser", "accusative", False, EXPENSIVE), "dieses teure Haus", "this expensive house"),
+        ((DOG, "mein", "accusative", True, BIG), "meine großen Hunde", "my big dogs"),
+        ((DOG, 23, "accusative", True, BIG), "dreiundzwanzig große Hunde", "twenty-three big dogs"),
+        ((HOUSE, "der", "dative", True, BIG), "den großen Häusern", "the big houses"),
+        ((NEIGHBOR, "sein", "dative"), "seinem Nachbarn", "his neighbor"),
+        ((DOG, "kein", "accusative"), "keinen Hund", "a dog"),
+    ],
+)
 def test_noun_phrase_agreement(arguments, german, english):
     phrase = noun_phrase(*arguments)
     assert (phrase.german, phrase.english) == (german, english)
@@ -139,9 +168,14 @@ def test_owner():
 def test_compounds():
     key = Noun("Schlüssel", "masculine", "Schlüssel", "key")
     assert noun_phrase(compound("Haustür", "front door", key), "der", "accusative") == Phrase(
-        "den Haustürschlüssel", "the front door key")
-    built = {noun.singular: noun.english for family in (TWO_PART_COMPOUNDS, THREE_PART_COMPOUNDS)
-             for nouns in family.values() for noun in nouns}
+        "den Haustürschlüssel", "the front door key"
+    )
+    built = {
+        noun.singular: noun.english
+        for family in (TWO_PART_COMPOUNDS, THREE_PART_COMPOUNDS)
+        for nouns in family.values()
+        for noun in nouns
+    }
     assert built["Haustürschlüssel"] == "front door key"
     assert built["Küchenfenstergriff"] == "kitchen window handle"
     assert built["Apfelkuchen"] == "apple cake"
@@ -168,8 +202,10 @@ def test_perfect_and_modal_verbs():
     assert german_question(called, "warum") == "warum hat er gestern die Katze nicht angerufen"
     assert english_question(called, "why") == "why did he not call the cat yesterday"
     must = verb_clause(YOU, find_verb("aufgestanden"), "müssen", nicht=True)
-    assert (german_statement(must), english_statement(must)) == ("du musst nicht aufstehen",
-                                                                  "you do not have to get up")
+    assert (german_statement(must), english_statement(must)) == (
+        "du musst nicht aufstehen",
+        "you do not have to get up",
+    )
     can = verb_clause(HE, find_verb("gelesen"), "können", nicht=True)
     assert (german_subordinate(can), english_statement(can)) == ("er nicht lesen kann", "he cannot read")
     gone = verb_clause(THEY, find_verb("gegangen"), "perfect", details=(Phrase("nach Wien", "to Vienna"),), time=time)
@@ -181,7 +217,8 @@ def test_particle_follows_a_pronoun():
     pick_up = find_verb("abgeholt")
     assert english_statement(verb_clause(HE, pick_up, "present", (HIM,))) == "he picks him up"
     assert english_statement(verb_clause(HE, pick_up, "present", (noun_phrase(DOG, "der", "accusative"),))) == (
-        "he picks up the dog")
+        "he picks up the dog"
+    )
 
 
 def test_kein_negates_the_english_verb():
@@ -212,19 +249,35 @@ def test_english_is_a_function_of_german():
 
 
 def test_some_compounds_of_the_test_set_are_new(pairs):
-    compounds = {noun.singular for family in (TWO_PART_COMPOUNDS, THREE_PART_COMPOUNDS)
-                 for nouns in family.values() for noun in nouns}
-    seen, held_out = ({word.strip(".,?") for german, _ in part for word in german.split()} & compounds
-                      for part in (pairs[:20000], pairs[20500:]))
+    compounds = {
+        noun.singular
+        for family in (TWO_PART_COMPOUNDS, THREE_PART_COMPOUNDS)
+        for nouns in family.values()
+        for noun in nouns
+    }
+    seen, held_out = (
+        {word.strip(".,?") for german, _ in part for word in german.split()} & compounds
+        for part in (pairs[:20000], pairs[20500:])
+    )
     assert held_out - seen and held_out & seen
 
 
 def test_same_seed_same_pairs_whatever_the_hash_seed():
-    code = ("from fairseq_powernorm.corpora.synthetic import generate_pairs; import hashlib; "
-            "print(hashlib.sha256(repr(generate_pairs(300, 7)).encode()).hexdigest())")
-    digests = {subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True,
-                              env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}).stdout
-               for seed in ("1", "2")}
+    code = (
+        "from fairseq_powernorm.corpora.synthetic import generate_pairs; import hashlib; "
+        "print(hashlib.sha256(repr(generate_pairs(300, 7)).encode()).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
+        ).stdout
+        for seed in ("1", "2")
+    }
     assert len(digests) == 1
     assert generate_pairs(300, 7) == generate_pairs(300, 7) != generate_pairs(300, 8)
 
@@ -236,7 +289,8 @@ def test_files_have_their_sizes_and_are_disjoint(tmp_path):
     assert [len(german[split]) for split in SPLITS] == [len(english[split]) for split in SPLITS] == [600, 40, 50]
     assert len(set().union(*german.values())) == 690
     assert [(a, b) for split in SPLITS for a, b in zip(german[split], english[split], strict=True)] == (
-        generate_pairs(690, 3))
+        generate_pairs(690, 3)
+    )
     assert len(list((tmp_path / "raw").iterdir())) == 6
 
 
@@ -266,8 +320,19 @@ def test_count_below_one(count):
 
 
 def test_command_line(tmp_path):
-    command = [sys.executable, "-m", "fairseq_powernorm.corpora.synthetic", "--destination", str(tmp_path), "--train",
-               "20", "--valid", "5", "--test", "5"]
+    command = [
+        sys.executable,
+        "-m",
+        "fairseq_powernorm.corpora.synthetic",
+        "--destination",
+        str(tmp_path),
+        "--train",
+        "20",
+        "--valid",
+        "5",
+        "--test",
+        "5",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     first = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert first.returncode == 0 and "wrote 20 sentence pairs" in first.stderr and first.stdout == ""

@@ -1,0 +1,49 @@
+# The contributor's interface. `make demo` and `make test` are all that a newcomer needs: each installs what is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CONSTRAINED := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo multi30k test test-fast lint format clean
+
+help: ## what there is to make
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | \
+		while IFS='|' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+
+install: $(INSTALLED) ## .venv with everything (torch and the build tools first, then fairseq; minutes, once)
+
+# fairseq-fixed is built against the torch that is there: with build isolation pip would fetch a second one with CUDA.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); give another: make PYTHON=..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(CONSTRAINED) torch numpy cython 'setuptools>=77,<81' wheel
+	$(CONSTRAINED) --no-build-isolation fairseq-fixed
+	$(CONSTRAINED) --no-build-isolation --editable '.[dev]'
+	touch $@
+
+demo: $(INSTALLED) ## generate a corpus; train, average, translate and score four norms; print the table (minutes)
+	scripts/run_recipe.sh --recipe demo_de_en
+
+multi30k: $(INSTALLED) ## the same on Multi30k, real text (about an hour on two cores); FROM=DIR for a copy at hand
+	scripts/run_recipe.sh --recipe multi30k_de_en $(if $(FROM),--from $(FROM))
+
+test: $(INSTALLED) ## the whole suite
+	$(BIN)/python -m pytest
+
+test-fast: $(INSTALLED) ## without what is marked slow
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(INSTALLED) ## ruff and shellcheck
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/shellcheck -x scripts/*.sh .ci/run
+
+format: $(INSTALLED) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove data, runs and caches; .venv stays
+	rm -rf data data-bin runs .pytest_cache .ruff_cache .hypothesis

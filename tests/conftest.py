@@ -1,0 +1,38 @@
+"""What several tests need: the repository's root, the real data, the norms and their running."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_configure(config):
+    torch.set_num_threads(1)  # tiny tensors; more threads only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("realdata") and not REAL_DATA.is_dir():
+            item.add_marker(pytest.mark.skip(reason=f"no real data: {REAL_DATA} does not exist"))
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    return REAL_DATA
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)

@@ -1,0 +1,149 @@
+"""Every norm against the slow float64 reference: outputs, gradients and state, over many steps."""
+
+import pytest
+import torch
+
+from fairseq_powernorm import build_norm
+from fairseq_powernorm.functional import reference
+
+CHANNELS, EPS, ALPHA_FWD, ALPHA_BWD = 6, 1e-3, 0.8, 0.7
+STEPS = 25
+TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
+
+
+def random_batch(step):
+    """Activations (T, B, C) with a mean and a spread that drift, a mask, and a gradient that is not 0 at padding."""
+    generator = torch.Generator().manual_seed(step)
+    length, sentences = 1 + step % 7, 1 + step % 4
+    x = torch.randn(length, sentences, CHANNELS, generator=generator, dtype=torch.float64) * (1 + step / 5) + step / 10
+    lengths = torch.randint(1, length + 1, (sentences,), generator=generator)
+    mask = torch.arange(length)[None, :] >= lengths[:, None]
+    grad = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    return x, mask if step % 3 else None, grad
+
+
+def flatten_mask(mask, x):
+    return torch.zeros(x[..., 0].numel(), dtype=torch.bool) if mask is None else mask.t().reshape(-1)
+
+
+def reference_step(name, rows, padding, norm, state, warming_up):
+    weight, bias = norm.weight.detach(), norm.bias.detach()
+    if name == "layer":
+        return reference.layer_norm(rows, padding, weight, bias, EPS)
+    if name == "batch":
+        return reference.batch_norm(rows, padding, weight, bias, state, EPS, ALPHA_FWD)
+    if name == "pn-v":
+        return reference.pn_v(rows, padding, weight, bias, state, EPS, ALPHA_FWD)
+    return reference.power_norm(rows, padding, weight, bias, state, EPS, ALPHA_FWD, ALPHA_BWD, warming_up)
+
+
+STATE_NAMES = {
+    "layer": {},
+    "batch": {"running_mean": "mean", "running_var": "variance"},
+    "pn-v": {"running_square_mean": "square_mean"},
+    "power": {"running_square_mean": "square_mean", "gradient_projection": "projection"},
+}
+
+
+@pytest.mark.parametrize("groups", [0, 3])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("layer", {}),
+        ("batch", {"alpha_fwd": ALPHA_FWD}),
+        ("pn-v", {"alpha_fwd": ALPHA_FWD}),
+        ("power", {"alpha_fwd": ALPHA_FWD, "alpha_bwd": ALPHA_BWD}),
+        ("power", {"alpha_fwd": ALPHA_FWD, "alpha_bwd": ALPHA_BWD, "warmup_updates": 9}),
+    ],
+    ids=["layer", "batch", "pn-v", "power", "power with warm-up"],
+)
+def test_follows_the_reference_over_many_steps(name, settings, groups):
+    if name == "layer" and groups:
+        pytest.skip("layer takes no group scaling")
+    norm = build_norm(name, CHANNELS, eps=EPS, **settings, **({"group_scaling": groups} if groups else {})).double()
+    torch.nn.init.normal_(norm.weight, 1, 0.3)
+    torch.nn.init.normal_(norm.bias, 0, 0.3)
+    state = reference.start_state(CHANNELS)
+    for step in range(STEPS):
+        if hasattr(norm, "set_num_updates"):
+            norm.set_num_updates(step)
+        x, mask, grad = random_batch(step)
+        x.requires_grad_()
+        norm.zero_grad()
+        y = norm(x, mask)
+        y.backward(grad)
+
+        rows, padding = x.detach().reshape(-1, CHANNELS), flatten_mask(mask, x)
+        scaled, scaling_backward = reference.group_scaling(rows, groups, EPS) if groups else (rows, lambda g: g)
+        expected, backward = reference_step(
+            name, scaled, padding, norm, state, step < settings.get("warmup_updates", 0)
+        )
+        grad_rows = grad.reshape(-1, CHANNELS)
+        if name == "layer":  # it has no use for the mask: padding passes through it like tokens
+            expected, backward = reference_step(name, rows, torch.zeros_like(padding), norm, state, False)
+            padding = torch.zeros_like(padding)
+        expected_dx, expected_dweight, expected_dbias = backward(grad_rows)
+        expected_dx = scaling_backward(expected_dx)
+        torch.testing.assert_close(y.reshape(-1, CHANNELS)[~padding], expected[~padding], **TOLERANCE)
+        torch.testing.assert_close(x.grad.reshape(-1, CHANNELS), expected_dx, **TOLERANCE)
+        torch.testing.assert_close(norm.weight.grad, expected_dweight, **TOLERANCE)
+        torch.testing.assert_close(norm.bias.grad, expected_dbias, **TOLERANCE)
+        for buffer, entry in STATE_NAMES[name].items():
+            torch.testing.assert_close(getattr(norm, buffer), state[entry], **TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["layer", "batch", "pn-v"])
+@pytest.mark.parametrize("groups", [0, 2])
+def test_exact_backward_passes_gradcheck(name, groups):
+    if name == "layer" and groups:
+        pytest.skip("layer takes no group scaling")
+    norm = build_norm(name, 4, **({"group_scaling": groups} if groups else {})).double()
+    mask = torch.tensor([[False, False, False], [False, False, True]])
+    x = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
+
+    def loss(x, weight, bias):
+        y = torch.func.functional_call(norm, {"weight": weight, "bias": bias}, (x, mask))
+        return y.masked_fill(mask.t().unsqueeze(-1), 0)
+
+    weight = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(loss, (x, weight, bias))
+
+
+def test_power_in_warmup_has_the_exact_gradient():
+    x = torch.randn(5, 2, 4, dtype=torch.float64, requires_grad=True)
+    norm = build_norm("power", 4, warmup_updates=1).double()
+    assert torch.autograd.gradcheck(norm, (x,))
+
+
+def test_two_steps_of_power_by_hand():
+    """One channel, tokens 3 and 4 twice, gradients 1 and 2, α = 0.9: ψ²_0 = 1, so ψ²_1 = 0.9 + 0.1 · 12.5 = 2.15."""
+    norm = build_norm("power", 1, eps=1e-30).double()
+    column = lambda *values: torch.tensor([[value] for value in values], dtype=torch.float64)  # noqa: E731
+    x, grad = column(3, 4).requires_grad_(), column(1, 2)
+    norm(x).backward(grad)
+    torch.testing.assert_close(x.grad, grad)  # ν_0 = 0 and ψ_0 = 1: the gradient passes as it is
+    torch.testing.assert_close(norm.running_square_mean, torch.tensor([2.15], dtype=torch.float64))
+    torch.testing.assert_close(norm.gradient_projection, torch.tensor([0.1 * 5.5], dtype=torch.float64))  # Λ = 11 / 2
+    x.grad = None
+    norm(x).backward(grad)
+    root = 2.15**0.5
+    expected = column((1 - 0.55 * 3 / root) / root, (2 - 0.55 * 4 / root) / root)
+    torch.testing.assert_close(x.grad, expected)
+    gamma, correlation = 12.5 / 2.15, 5.5 / root
+    nu = 0.55 * (1 - 0.1 * gamma) + 0.1 * correlation
+    torch.testing.assert_close(norm.gradient_projection, torch.tensor([nu], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ["batch", "pn-v", "power", "power-released"])
+def test_evaluation_uses_running_statistics_and_is_differentiable(name):
+    norm = build_norm(name, 5).double().eval()
+    for buffer in norm.buffers():
+        if buffer.is_floating_point():
+            torch.nn.init.uniform_(buffer, 0.5, 2)
+    x = torch.randn(3, 2, 5, dtype=torch.float64, requires_grad=True)
+    deviation = norm.running_var if name == "batch" else norm.running_square_mean
+    mean = norm.running_mean if name == "batch" else 0
+    expected = norm.weight * (x - mean) / torch.sqrt(deviation + norm.eps) + norm.bias
+    torch.testing.assert_close(norm(x), expected)
+    assert torch.autograd.gradcheck(norm, (x,))

@@ -1,0 +1,87 @@
+"""Statistics over ranks: processes with parts of a batch equal one process with all of it."""
+
+import socket
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from fairseq_powernorm.distributed import sum_over_ranks
+
+WORKER = textwrap.dedent(
+    """
+    import sys
+    import torch
+    import torch.distributed as dist
+    from fairseq_powernorm import build_norm
+
+    name, rank, ranks, port, output = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=ranks)
+    collectives = []
+    all_reduce = dist.all_reduce
+    dist.all_reduce = lambda *args, **kwargs: collectives.append(1) or all_reduce(*args, **kwargs)
+    norm = build_norm(name, 5, sync=True).double()
+    results = []
+    for step in range(20):
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn(12, 5, dtype=torch.float64, generator=generator) * 2 + 1
+        grad = torch.randn(12, 5, dtype=torch.float64, generator=generator)
+        # unequal shares, and in every fourth step none at all for the last rank
+        shares = {1: [0, 12], 2: [0, 7, 12], 3: [0, 4, 9, 12]}[ranks]
+        borders = [0] + [12] * ranks if step % 4 == 3 else shares
+        mine = slice(borders[rank], borders[rank + 1])
+        mask = torch.zeros(12, dtype=torch.bool)
+        if mine.start == mine.stop:
+            mine, mask = slice(0, 2), torch.ones(12, dtype=torch.bool)
+        rows = x[mine].clone().requires_grad_()
+        norm.zero_grad()
+        y = norm(rows, mask[mine])
+        y.backward(grad[mine])
+        real = ~mask[mine]
+        results.append({"y": y.detach()[real], "dx": rows.grad[real], "dweight": norm.weight.grad.clone(),
+                        **{key: buffer.clone() for key, buffer in norm.named_buffers()}})
+    torch.save({"results": results, "collectives": len(collectives)}, output)
+    """
+)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run_ranks(name, ranks, folder, root):
+    port, outputs = free_port(), [folder / f"{ranks}_{rank}.pt" for rank in range(ranks)]
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WORKER, name, str(rank), str(ranks), str(port), str(output)], cwd=root)
+        for rank, output in enumerate(outputs)
+    ]
+    assert [worker.wait(timeout=120) for worker in workers] == [0] * ranks
+    return [torch.load(output) for output in outputs]
+
+
+def test_without_a_process_group_sums_stay():
+    sums = [torch.ones(3), torch.tensor(2.0)]
+    assert sum_over_ranks(sums) is sums
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("name", ["batch", "pn-v", "power"])
+def test_ranks_equal_one_process(name, ranks, tmp_path, root):
+    parts, (whole,) = run_ranks(name, ranks, tmp_path, root), run_ranks(name, 1, tmp_path, root)
+    for step, expected in enumerate(whole["results"]):
+        found = [part["results"][step] for part in parts]
+        # One process leaves out what stands at "no tokens"; with shares the rows come back in order.
+        torch.testing.assert_close(torch.cat([part["y"] for part in found]), expected["y"])
+        torch.testing.assert_close(torch.cat([part["dx"] for part in found]), expected["dx"])
+        torch.testing.assert_close(sum(part["dweight"] for part in found), expected["dweight"])
+        for key in expected.keys() - {"y", "dx", "dweight"}:
+            for part in found:
+                torch.testing.assert_close(part[key], expected[key])
+    assert all(part["collectives"] == 2 * 20 for part in parts)  # one a pass

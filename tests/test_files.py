@@ -1,0 +1,73 @@
+"""Atomic writing and strict reading."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fairseq_powernorm.files import atomic_write, read_lines, read_parallel_lines, refuse_to_overwrite
+
+
+def test_a_block_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old\n")
+    with pytest.raises(RuntimeError), atomic_write(path) as stream:
+        stream.write("new")
+        raise RuntimeError
+    assert path.read_text() == "old\n" and list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_are_made_and_text_is_utf8(tmp_path):
+    with atomic_write(tmp_path / "a" / "b.txt") as stream:
+        stream.write("grün\n")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == b"gr\xc3\xbcn\n"
+
+
+def test_a_full_disk_keeps_the_old_file_and_ends_with_one_line(tmp_path):
+    """RLIMIT_FSIZE makes writes fail as a full disk does: with an OSError in the middle."""
+    (tmp_path / "big.txt").write_text("old\n")
+    program = (
+        "import resource, signal, sys\n"
+        "from fairseq_powernorm.files import atomic_write, run_command_line\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "def main():\n"
+        "    with atomic_write('big.txt') as stream:\n"
+        "        stream.write('x' * 100_000)\n"
+        "run_command_line(main)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "File too large" in done.stderr
+    assert (tmp_path / "big.txt").read_text() == "old\n" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_invalid_utf8_is_named_with_its_line(tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(b"fine\nbad \xff\n")
+    with pytest.raises(ValueError, match=r"text, line 2: not valid UTF-8"):
+        read_lines(path)
+
+
+def test_lines_end_at_newlines_only(tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes("a\u2028b\x0bc\r\nd".encode())
+    assert read_lines(path) == ["a\u2028b\x0bc", "d"]
+
+
+def test_sides_of_different_length_are_named(tmp_path):
+    (tmp_path / "a").write_text("1\n2\n")
+    (tmp_path / "b").write_text("1\n")
+    with pytest.raises(ValueError, match=r"a has 2 lines, .*b has 1 lines"):
+        read_parallel_lines(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "a").write_text("")
+    with pytest.raises(ValueError, match="no lines"):
+        read_parallel_lines(tmp_path / "a", tmp_path / "a")
+
+
+def test_an_existing_file_is_kept_without_force(tmp_path):
+    path = tmp_path / "file"
+    refuse_to_overwrite(path, force=False)
+    path.touch()
+    refuse_to_overwrite(path, force=True)
+    with pytest.raises(FileExistsError, match="--force"):
+        refuse_to_overwrite(path, force=False)

@@ -1,0 +1,62 @@
+"""Choosing a norm by name."""
+
+import pytest
+
+from fairseq_powernorm import available_norms, build_norm
+from fairseq_powernorm.registry import build_from_spec, settings_of
+from fairseq_powernorm.spec import NormSpec
+
+
+def test_the_names():
+    assert available_norms() == ("layer", "batch", "pn-v", "power", "power-released")
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"'instance'; known norms: layer, batch, pn-v, power, power-released"):
+        build_norm("instance", 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("layer", {"alpha_fwd": 0.9}, "'layer' takes eps; got alpha_fwd"),
+        ("batch", {"alpha_bwd": 0.9}, "'batch' takes eps, alpha_fwd, group_scaling, sync; got alpha_bwd"),
+        ("pn-v", {"warmup_updates": 3}, "got warmup_updates"),
+        ("power-released", {"sync": True}, "got sync"),
+        ("power", {"momentum": 0.1}, "takes eps, alpha_fwd, alpha_bwd, warmup_updates, group_scaling, sync"),
+        ("power", {"alpha_fwd": 1.0}, r"alpha_fwd in \[0, 1\), got 1.0"),
+        ("power", {"alpha_bwd": -0.1}, r"alpha_bwd in \[0, 1\), got -0.1"),
+        ("power", {"alpha_bwd": float("nan")}, r"alpha_bwd in \[0, 1\)"),
+        ("power", {"warmup_updates": -1}, "warmup_updates >= 0"),
+        ("power-released", {"alpha_bwd": 1}, r"alpha_bwd in \[0, 1\)"),
+        ("power-released", {"warmup_updates": -1}, "warmup_updates >= 0"),
+        ("layer", {"eps": 0}, "eps > 0"),
+        ("pn-v", {"eps": -1e-5}, "eps > 0"),
+        ("batch", {"group_scaling": 3}, "divides 4 channels, got 3"),
+        ("batch", {"group_scaling": -2}, "got -2"),
+    ],
+)
+def test_bad_settings_are_named(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        build_norm(name, 4, **settings)
+
+
+def test_no_channels():
+    with pytest.raises(ValueError, match="channels >= 1, got 0"):
+        build_norm("power", 0)
+
+
+@pytest.mark.parametrize("name", available_norms())
+def test_a_spec_gives_each_norm_the_settings_that_it_takes(name):
+    spec = NormSpec(name, eps=1e-3, alpha_fwd=0.5, alpha_bwd=0.6, warmup_updates=7, group_scaling=2, sync=True)
+    norm = build_from_spec(spec, 4)
+    for setting in set(settings_of(name)) - {"sync"}:
+        assert getattr(norm, setting) == getattr(spec, setting)
+    assert norm.eps == 1e-3
+
+
+def test_power_counts_updates_that_it_is_told():
+    norm = build_norm("power", 4, warmup_updates=2)
+    assert norm.warming_up
+    norm.set_num_updates(2)
+    assert not norm.warming_up
