@@ -31,10 +31,10 @@ multi30k: $(INSTALLED) ## the same on Multi30k, real text (about an hour on two 
 	scripts/run_recipe.sh --recipe multi30k_de_en $(if $(FROM),--from $(FROM))
 
 test: $(INSTALLED) ## the whole suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-fast: $(INSTALLED) ## without what is marked slow
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 lint: $(INSTALLED) ## ruff and shellcheck
 	$(BIN)/ruff check .

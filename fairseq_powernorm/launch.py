@@ -30,7 +30,9 @@ def check_data(config: DictConfig) -> None:
     folder = ROOT / config.recipe.binarized
     for language in (config.recipe.source, config.recipe.target):
         if not (folder / f"dict.{language}.txt").is_file():
-            raise ValueError(f"{folder} holds no dict.{language}.txt; prepare the data first: {config.recipe.prepare}")
+            raise ValueError(
+                f"{folder} holds no dict.{language}.txt; prepare the data first: {' '.join(config.recipe.prepare)}"
+            )
 
 
 def store_config(config: DictConfig, folder: Path) -> None:

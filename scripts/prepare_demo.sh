@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
 # Makes the demo's data: a generated German-English corpus, a joint sentencepiece BPE, fairseq's binary form.
 #
-#   scripts/prepare_demo.sh [--pairs N] [--vocabulary N] [--seed N] [--force]
+#   scripts/prepare_demo.sh [--name NAME] [--pairs N] [--vocabulary N] [--seed N] [--force]
 #
+#   --name NAME      folder below data/ and data-bin/ (default demo_de_en)
 #   --pairs N        training pairs (default 40000); validation and test get 300 each
 #   --vocabulary N   pieces of the joint BPE (default 1500)
 #   --seed N         seed of the generated corpus (default 1)
 #   --force          make it again where it exists
 #
-# Output: data/demo_de_en/raw (text), data/demo_de_en/bpe (pieces), data-bin/demo_de_en.
+# Output: data/NAME/raw (text), data/NAME/bpe (pieces), data-bin/NAME.
 
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-pairs=40000 vocabulary=1500 seed=1 force=false
+name=demo_de_en pairs=40000 vocabulary=1500 seed=1 force=false
 while (($#)); do
   case $1 in
+    --name) name=$(value_of "$@"); shift 2 ;;
     --pairs) pairs=$(value_of "$@"); shift 2 ;;
     --vocabulary) vocabulary=$(value_of "$@"); shift 2 ;;
     --seed) seed=$(value_of "$@"); shift 2 ;;
@@ -25,7 +27,6 @@ while (($#)); do
   esac
 done
 
-name=demo_de_en
 if [[ $force == false && -f data-bin/$name/dict.en.txt ]]; then
   summary "data-bin/$name is there already"
   exit 0

@@ -62,7 +62,8 @@ for norm in "${norm_list[@]}"; do
   done
 done
 preparation=$(show --norm "${norm_list[0]}" --key recipe.prepare)
-run "$preparation" ${from:+--from "$from"}
+IFS=, read -ra preparation_words <<<"$preparation"
+run "${preparation_words[@]}" ${from:+--from "$from"}
 
 whole_run() {
   local norm=$1 seed=$2 folder=$3

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fairseq_powernorm.files import atomic_write, read_lines, refuse_to_overwrite, run_command_line
+from ..files import atomic_write, read_lines, refuse_to_overwrite, run_command_line
 
 logger = logging.getLogger(__name__)
 

@@ -2,10 +2,10 @@
 
 import random
 
-from fairseq_powernorm.corpora.choice import choose, choose_integer, choose_weighted, happens
-from fairseq_powernorm.corpora.dates import DAYS_IN_MONTH, WEEKDAYS, clock_time, date, price
-from fairseq_powernorm.corpora.noun_phrases import Phrase
-from fairseq_powernorm.corpora.numbers import english_cardinal, german_cardinal
+from .choice import choose, choose_integer, choose_weighted, happens
+from .dates import DAYS_IN_MONTH, WEEKDAYS, clock_time, date, price
+from .noun_phrases import Phrase
+from .numbers import english_cardinal, german_cardinal
 
 _SEASONS = (
     Phrase("im Sommer", "in the summer"),

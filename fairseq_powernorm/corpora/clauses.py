@@ -7,8 +7,8 @@ and needs "do" for negation and questions.
 
 from dataclasses import dataclass
 
-from fairseq_powernorm.corpora.noun_phrases import Phrase
-from fairseq_powernorm.corpora.verbs import Verb, english_be, english_group, german_be, german_group
+from .noun_phrases import Phrase
+from .verbs import Verb, english_be, english_group, german_be, german_group
 
 
 @dataclass(frozen=True)

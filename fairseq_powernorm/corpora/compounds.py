@@ -3,8 +3,8 @@
 There are over a thousand, so a test set has some that its training set lacks; their parts occur in others.
 """
 
-from fairseq_powernorm.corpora.noun_phrases import Noun
-from fairseq_powernorm.corpora.vocabulary import NOUNS, PEOPLE
+from .noun_phrases import Noun
+from .vocabulary import NOUNS, PEOPLE
 
 # modifier as it stands in the compound (with its linking element), and its English
 _ROOMS = (

@@ -1,6 +1,6 @@
 """Dates, times of day and prices, each as a (German, English) pair of phrases."""
 
-from fairseq_powernorm.corpora.numbers import (
+from .numbers import (
     english_cardinal,
     german_cardinal,
     german_counting_word,

@@ -4,12 +4,12 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fairseq_powernorm.corpora import verb_list
-from fairseq_powernorm.corpora.adverbials import is_past, random_frequency, random_price, random_time
-from fairseq_powernorm.corpora.choice import choose, choose_integer, choose_weighted, happens
-from fairseq_powernorm.corpora.clauses import Clause, be_clause, verb_clause
-from fairseq_powernorm.corpora.compounds import THREE_PART_COMPOUNDS, TWO_PART_COMPOUNDS
-from fairseq_powernorm.corpora.noun_phrases import (
+from . import verb_list
+from .adverbials import is_past, random_frequency, random_price, random_time
+from .choice import choose, choose_integer, choose_weighted, happens
+from .clauses import Clause, be_clause, verb_clause
+from .compounds import THREE_PART_COMPOUNDS, TWO_PART_COMPOUNDS
+from .noun_phrases import (
     FIRST_PLURAL,
     FIRST_SINGULAR,
     SECOND_PLURAL,
@@ -18,8 +18,8 @@ from fairseq_powernorm.corpora.noun_phrases import (
     Phrase,
     noun_phrase,
 )
-from fairseq_powernorm.corpora.verbs import Verb
-from fairseq_powernorm.corpora.vocabulary import (
+from .verbs import Verb
+from .vocabulary import (
     ADJECTIVES,
     DESTINATIONS,
     LOCATIONS,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fairseq_powernorm.corpora.numbers import english_cardinal, german_cardinal
+from .numbers import english_cardinal, german_cardinal
 
 # persons, as indices into tables of verb forms
 FIRST_SINGULAR, SECOND_SINGULAR, THIRD_SINGULAR, FIRST_PLURAL, SECOND_PLURAL, THIRD_PLURAL = range(6)

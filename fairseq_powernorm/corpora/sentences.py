@@ -3,9 +3,9 @@
 import random
 from dataclasses import replace
 
-from fairseq_powernorm.corpora.adverbials import random_clock_time, random_date, random_price, random_time
-from fairseq_powernorm.corpora.choice import choose, choose_integer, choose_weighted, happens
-from fairseq_powernorm.corpora.clauses import (
+from .adverbials import random_clock_time, random_date, random_price, random_time
+from .choice import choose, choose_integer, choose_weighted, happens
+from .clauses import (
     be_clause,
     english_question,
     english_statement,
@@ -14,7 +14,7 @@ from fairseq_powernorm.corpora.clauses import (
     german_subordinate,
     verb_clause,
 )
-from fairseq_powernorm.corpora.grammar import (
+from .grammar import (
     PAST_TENSES,
     POSSESSIVES,
     PRESENT_TENSES,
@@ -29,10 +29,10 @@ from fairseq_powernorm.corpora.grammar import (
     random_subject,
     random_thing,
 )
-from fairseq_powernorm.corpora.noun_phrases import Phrase, noun_phrase
-from fairseq_powernorm.corpora.numbers import english_cardinal, german_cardinal
-from fairseq_powernorm.corpora.verb_list import ASKING, BELONGING, COSTING, DATIVE, KNOWING, SAYING, TRANSITIVE
-from fairseq_powernorm.corpora.vocabulary import ADJECTIVES, LOCATIONS, NAMES, RELATIVES, SUBJECT_PRONOUNS
+from .noun_phrases import Phrase, noun_phrase
+from .numbers import english_cardinal, german_cardinal
+from .verb_list import ASKING, BELONGING, COSTING, DATIVE, KNOWING, SAYING, TRANSITIVE
+from .vocabulary import ADJECTIVES, LOCATIONS, NAMES, RELATIVES, SUBJECT_PRONOUNS
 
 _COMMENTS = (
     ("leider", "unfortunately"),

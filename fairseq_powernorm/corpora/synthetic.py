@@ -12,8 +12,8 @@ import logging
 import random
 from pathlib import Path
 
-from fairseq_powernorm.corpora.sentences import random_sentence
-from fairseq_powernorm.files import atomic_write, refuse_to_overwrite, run_command_line
+from ..files import atomic_write, refuse_to_overwrite, run_command_line
+from .sentences import random_sentence
 
 MINIMUM_GERMAN_WORDS, MAXIMUM_GERMAN_WORDS = 4, 16
 _TRIES_PER_PAIR = 20

@@ -1,6 +1,6 @@
 """The verbs of the demo's corpus, by what they need."""
 
-from fairseq_powernorm.corpora.verbs import Verb
+from .verbs import Verb
 
 _ANY = ("person", "animal", "thing", "opening", "clothing", "text", "food", "building")
 _GOODS = ("thing", "opening", "clothing", "text", "food")

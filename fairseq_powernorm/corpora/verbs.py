@@ -6,7 +6,7 @@ A tense is "present" (Er ruft an: he calls), "perfect" (Er hat angerufen: he cal
 
 from dataclasses import dataclass
 
-from fairseq_powernorm.corpora.noun_phrases import FIRST_SINGULAR, THIRD_SINGULAR
+from .noun_phrases import FIRST_SINGULAR, THIRD_SINGULAR
 
 _HAVE = ("habe", "hast", "hat", "haben", "habt", "haben")
 _BE = ("bin", "bist", "ist", "sind", "seid", "sind")

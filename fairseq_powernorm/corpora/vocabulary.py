@@ -4,7 +4,7 @@ No German word has two English ones; the reverse is allowed (Lehrer and Lehrerin
 American.
 """
 
-from fairseq_powernorm.corpora.noun_phrases import (
+from .noun_phrases import (
     FIRST_PLURAL,
     FIRST_SINGULAR,
     SECOND_PLURAL,

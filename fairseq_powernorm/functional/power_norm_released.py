@@ -3,7 +3,8 @@
 Re-implemented from a description of what that code does, not from the code. The differences from
 :mod:`~fairseq_powernorm.functional.power_norm`: the gradient is divided by the root of the current batch's ψ_B²
 whatever the forward pass divided by; padding is left out of ψ_B² but not out of the backward means, so
-padding gets a gradient; during warm-up ν enters the backward pass too; nothing protects ν from a gradient that is not finite.
+padding gets a gradient; during warm-up ν enters the backward pass too; nothing protects ν from a gradient that is not
+finite.
 """
 
 from torch import Tensor

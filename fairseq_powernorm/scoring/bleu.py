@@ -21,7 +21,7 @@ import sacrebleu
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 
-from fairseq_powernorm.files import atomic_write, read_parallel_lines, refuse_to_overwrite, run_command_line
+from ..files import atomic_write, read_parallel_lines, refuse_to_overwrite, run_command_line
 
 logger = logging.getLogger(__name__)
 

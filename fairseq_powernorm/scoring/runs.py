@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairseq_powernorm.scoring.bleu import Score, read_score
+from .bleu import Score, read_score
 
 logger = logging.getLogger(__name__)
 

@@ -17,15 +17,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO
 
-from fairseq_powernorm.files import (
+from ..files import (
     atomic_write,
     read_lines,
     read_parallel_lines,
     refuse_to_overwrite,
     run_command_line,
 )
-from fairseq_powernorm.scoring.bleu import BOOTSTRAP_RESAMPLES, bootstrap_seed, paired_bootstrap
-from fairseq_powernorm.scoring.runs import Run, read_runs
+from .bleu import BOOTSTRAP_RESAMPLES, bootstrap_seed, paired_bootstrap
+from .runs import Run, read_runs
 
 logger = logging.getLogger(__name__)
 

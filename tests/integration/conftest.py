@@ -1,0 +1,83 @@
+"""A small generated corpus in fairseq's binary form, and fairseq's real commands in processes of their own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fairseq_powernorm.corpora.sentencepiece_bpe import encode_corpus
+from fairseq_powernorm.corpora.synthetic import write_corpus
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+TRAIN = [
+    *("--source-lang", "de", "--target-lang", "en", "--cpu", "--num-workers", "0", "--seed", "1"),
+    *("--encoder-embed-dim", "32", "--encoder-ffn-embed-dim", "48", "--encoder-layers", "2"),
+    *("--encoder-attention-heads", "2", "--decoder-embed-dim", "32", "--decoder-ffn-embed-dim", "48"),
+    *("--decoder-layers", "2", "--decoder-attention-heads", "2", "--share-all-embeddings"),
+    *("--dropout", "0.2", "--attention-dropout", "0.1", "--activation-dropout", "0.1"),
+    *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--lr", "3e-3", "--lr-scheduler", "inverse_sqrt"),
+    *("--warmup-updates", "20", "--warmup-init-lr", "1e-7", "--criterion", "label_smoothed_cross_entropy"),
+    *("--label-smoothing", "0.1", "--max-tokens", "600", "--log-format", "json", "--log-interval", "1"),
+]
+GENERATE = ["--source-lang", "de", "--target-lang", "en", "--cpu", "--beam", "3", "--remove-bpe", "sentencepiece"]
+GENERATE += ["--max-len-a", "1", "--max-len-b", "5", "--num-workers", "0", "--required-batch-size-multiple", "1"]
+
+
+def run(command, cwd=ROOT, **options):
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def fairseq(program, *arguments, **options):
+    return run([sys.executable, "-m", f"fairseq_cli.{program}", *arguments], **options)
+
+
+def console_script(name, *arguments, **options):
+    return run([Path(sys.executable).parent / name, *arguments], **options)
+
+
+def logged(output, *names):
+    """The values of each logged training update, as fairseq printed them."""
+    return [
+        tuple(re.search(rf'"{name}": "([^"]*)"', line)[1] for name in names)
+        for line in output.splitlines()
+        if "| train_inner |" in line
+    ]
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """The folder with raw/, bpe/ and bin/, its name with a space in it."""
+    folder = tmp_path_factory.mktemp("a corpus")
+    write_corpus(folder / "raw", train=1200, valid=40, test=40, seed=3)
+    encode_corpus(folder / "raw", folder / "bpe", ["de", "en"], ["train", "valid", "test"], 400)
+    done = fairseq(
+        *("preprocess", "--source-lang", "de", "--target-lang", "en", "--joined-dictionary"),
+        *("--trainpref", folder / "bpe/train", "--validpref", folder / "bpe/valid", "--testpref", folder / "bpe/test"),
+        *("--destdir", folder / "bin"),
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def commands():
+    """The helpers of this file as one object, since test modules cannot import a conftest."""
+
+    class Commands:
+        train_flags, generate_flags = TRAIN, GENERATE
+
+    for helper in (run, fairseq, console_script, logged):
+        setattr(Commands, helper.__name__, staticmethod(helper))
+    return Commands

@@ -1,0 +1,165 @@
+"""Stock ``fairseq-train`` and friends with ``--user-dir``, on a generated corpus."""
+
+import shutil
+
+import pytest
+import torch
+
+from fairseq_powernorm.checkpoints.average import average_checkpoints
+from fairseq_powernorm.checkpoints.io import load_checkpoint, save_checkpoint
+
+pytestmark = pytest.mark.slow
+
+UPDATES = ["--max-update", "50", "--save-interval-updates", "25", "--no-epoch-checkpoints"]
+
+
+def translations(output):
+    return sorted(line for line in output.splitlines() if line.startswith(("H-", "D-")))
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, commands, tmp_path_factory):
+    """A model with power in the encoder and statistics in the decoder too, 50 updates."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = commands.fairseq(
+        *("train", corpus / "bin", "--user-dir", "fairseq_powernorm", "--arch", "powernorm_tiny"),
+        *(*commands.train_flags, *UPDATES, "--decoder-norm-type", "pn-v", "--save-dir", folder),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_layer_is_stock_fairseq_bit_for_bit_for_50_updates(corpus, commands, tmp_path):
+    variants = {
+        "stock": ["--arch", "transformer_iwslt_de_en", "--encoder-normalize-before", "--decoder-normalize-before"],
+        "ours": [
+            *("--user-dir", "fairseq_powernorm", "--arch", "powernorm_iwslt_de_en"),
+            *("--norm-type", "layer", "--decoder-norm-type", "layer"),
+        ],
+    }
+    losses, outputs = {}, {}
+    for name, flags in variants.items():
+        folder = tmp_path / name
+        done = commands.fairseq("train", corpus / "bin", *commands.train_flags, *UPDATES, *flags, "--save-dir", folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+        losses[name] = commands.logged(done.stdout + done.stderr, "loss", "gnorm", "num_updates")
+        # Stock fairseq's own generate cannot read stock checkpoints under torch >= 2.6; the plugin lets it.
+        done = commands.fairseq(
+            *("generate", corpus / "bin", "--user-dir", "fairseq_powernorm", *commands.generate_flags),
+            *("--path", folder / "checkpoint_last.pt"),
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        outputs[name] = translations(done.stdout)
+    assert len(losses["stock"]) == 50 and losses["stock"] == losses["ours"]
+    assert len(outputs["stock"]) == 80 and outputs["stock"] == outputs["ours"]
+    # Logs round; weights do not: after 50 updates they are the same only if every loss and gradient was.
+    stock, ours = (load_checkpoint(tmp_path / name / "checkpoint_last.pt")["model"] for name in variants)
+    assert list(stock) == list(ours) and all(torch.equal(stock[key], ours[key]) for key in stock)
+
+
+def test_statistics_are_saved_and_move(trained):
+    early, late = (
+        load_checkpoint(trained / f"checkpoint_{epoch}_{updates}.pt")["model"]
+        for epoch, updates in sorted(
+            tuple(map(int, path.stem.split("_")[1:])) for path in trained.glob("checkpoint_*_*.pt")
+        )
+    )
+    for key in early:
+        if key.endswith(("running_square_mean", "gradient_projection")):
+            assert late[key].isfinite().all() and not torch.equal(early[key], late[key])
+    assert sum(key.endswith("gradient_projection") for key in late) == 5
+    assert sum(key.endswith("running_square_mean") for key in late) == 5 + 7
+
+
+def test_an_average_translates_and_validates(trained, corpus, commands, tmp_path):
+    averaged = tmp_path / "averaged.pt"
+    save_checkpoint(average_checkpoints(sorted(trained.glob("checkpoint_*_*.pt"))), averaged)
+    plain = commands.fairseq(
+        "generate", corpus / "bin", "--user-dir", "fairseq_powernorm", *commands.generate_flags, "--path", averaged
+    )
+    assert plain.returncode == 0 and len(translations(plain.stdout)) == 80, plain.stderr
+    script = commands.console_script(
+        "powernorm-generate", corpus / "bin", *commands.generate_flags, "--path", averaged, cwd=tmp_path
+    )
+    assert script.returncode == 0 and translations(script.stdout) == translations(plain.stdout)
+    done = commands.console_script(
+        "powernorm-validate",
+        corpus / "bin",
+        "--task",
+        "translation",
+        "--path",
+        averaged,
+        "--cpu",
+        "--max-tokens",
+        "600",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0 and "valid on 'valid' subset" in done.stdout + done.stderr, done.stderr
+
+
+def test_batches_and_single_sentences_translate_alike(trained, corpus, commands):
+    model = trained / "checkpoint_last.pt"
+    outputs = []
+    for size in ("1", "64"):
+        done = commands.fairseq(
+            *("generate", corpus / "bin", "--user-dir", "fairseq_powernorm", *commands.generate_flags),
+            *("--path", model, "--batch-size", size),
+        )
+        outputs.append([line.split("\t")[::2] for line in translations(done.stdout)])
+    assert outputs[0] == outputs[1] and len(outputs[0]) == 80
+
+
+def test_interactive(trained, corpus, commands):
+    lines = (corpus / "bpe" / "test.de").read_text(encoding="utf-8").splitlines()[:2]
+    done = commands.console_script(
+        *("powernorm-interactive", corpus / "bin", "--path", trained / "checkpoint_last.pt"),
+        *commands.generate_flags,
+        input="\n".join(lines) + "\n",
+    )
+    assert done.returncode == 0 and len(translations(done.stdout)) == 4, done.stderr
+
+
+def test_damaged_and_foreign_checkpoints_end_with_one_line(trained, corpus, commands, tmp_path):
+    truncated, foreign = tmp_path / "truncated.pt", tmp_path / "foreign.pt"
+    truncated.write_bytes((trained / "checkpoint_last.pt").read_bytes()[:-5000])
+    torch.save({"epoch": 3}, foreign)
+    for path, message in (
+        (truncated, "truncated"),
+        (foreign, "no 'model'"),
+        (tmp_path / "no.pt", "no such checkpoint"),
+    ):
+        done = commands.console_script("powernorm-generate", corpus / "bin", *commands.generate_flags, "--path", path)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and message in done.stderr
+
+
+def test_a_data_folder_without_dictionaries_ends_with_one_line(commands, corpus, tmp_path):
+    shutil.copy(corpus / "bin" / "train.de-en.de.bin", tmp_path)
+    for folder, message in ((tmp_path, "holds no dict.LANGUAGE.txt"), (tmp_path / "absent", "no such data folder")):
+        done = commands.console_script("powernorm-train", folder, "--arch", "powernorm_tiny")
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--arch", "powernorm_tiny", "--norm-type", "instance"], "(choose from layer, batch, pn-v, power, power-rele"),
+        (["--arch", "powernorm_huge"], "powernorm_iwslt_de_en"),
+        (
+            ["--arch", "powernorm_tiny", "--norm-alpha-fwd", "1.5"],
+            "--norm-alpha-fwd: expected a number in [0, 1), got 1.5",
+        ),
+        (["--arch", "powernorm_tiny", "--norm-eps", "0"], "--norm-eps: expected a number above 0, got 0"),
+        (
+            ["--arch", "powernorm_tiny", "--norm-group-scaling", "3"],
+            "3 groups do not divide the encoder's 128 channels",
+        ),
+    ],
+    ids=["norm", "arch", "alpha", "eps", "groups"],
+)
+def test_bad_flags_end_plain_fairseq_train_with_one_line(commands, corpus, arguments, message, tmp_path):
+    done = commands.fairseq(
+        *("train", corpus / "bin", "--user-dir", "fairseq_powernorm", "--save-dir", tmp_path / "none", *arguments)
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode != 0 and message in last.replace("'", "").replace("encoders", "encoder's")
+    assert "Traceback" not in done.stderr and not (tmp_path / "none").exists()

@@ -1,0 +1,117 @@
+"""The scripts: help, options, and a whole run from training to the table, twice."""
+
+import json
+import sys
+
+import pytest
+
+SCRIPTS = ["average", "prepare_demo", "prepare_multi30k", "run_recipe", "score", "table", "train", "translate"]
+
+
+def script(commands, root, name, *arguments, **options):
+    return commands.run([root / "scripts" / f"{name}.sh", *arguments], **options)
+
+
+def test_every_script_is_listed(root):
+    assert sorted(path.stem for path in (root / "scripts").glob("*.sh")) == sorted([*SCRIPTS, "common"])
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_names_every_option(commands, root, name, tmp_path):
+    done = script(commands, root, name, "--help", cwd=tmp_path)
+    text = (root / "scripts" / f"{name}.sh").read_text(encoding="utf-8")
+    options = {word.strip(" )|") for line in text.splitlines() for word in line.split() if line.startswith("    --")}
+    assert done.returncode == 0 and f"scripts/{name}.sh" in done.stdout
+    for option in options:
+        if option.startswith("--") and option != "--help":
+            assert option.rstrip(")") in done.stdout
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_an_unknown_option_ends_with_one_line(commands, root, name):
+    done = script(commands, root, name, "--frobnicate")
+    assert done.returncode == 1 and done.stderr == f"{name}.sh: error: unknown option --frobnicate; see --help\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("average", [], "--run is missing"),
+        ("run_recipe", [], "--recipe is missing"),
+        ("table", ["--recipe"], "--recipe needs a value"),
+        ("run_recipe", ["--recipe", "--norm", "layer"], "--recipe needs a value"),
+        ("run_recipe", ["--recipe", "demo_de_en", "--jobs", "many"], "--jobs takes a number above 0, got many"),
+        ("prepare_multi30k", ["--force", "--from"], "--from needs a value"),
+    ],
+)
+def test_missing_values(commands, root, name, arguments, message):
+    done = script(commands, root, name, *arguments)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and message in done.stderr
+
+
+@pytest.mark.slow
+def test_unknown_names_end_before_anything_starts(commands, root, tmp_path):
+    for arguments, message in (
+        (["--recipe", "wmt99"], "unknown recipe 'wmt99'"),
+        (["--recipe", "smoke_de_en", "--norm", "layer,rms"], "unknown norm 'rms'; known: batch, layer"),
+        (["--recipe", "smoke_de_en", "--override", "train.x=1"], "+train.x=1"),
+    ):
+        done = script(commands, root, "run_recipe", "--runs", tmp_path / "runs", *arguments)
+        assert done.returncode == 1 and message in done.stderr and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_from_training_to_the_table_and_again(commands, corpus, root, tmp_path):
+    runs = tmp_path / "some runs"
+    overrides = [f"recipe.binarized='{corpus}/bin'", f"recipe.raw='{corpus}/raw'", "train.max-tokens=600"]
+    chosen = [word for override in overrides for word in ("--override", override)]
+    for norm in ("layer", "power"):
+        arguments = ["--recipe", "smoke_de_en", "--norm", norm, "--runs", runs, *chosen]
+        done = script(commands, root, "train", *arguments)
+        assert done.returncode == 0, done.stderr
+        assert "+ fairseq-train" in done.stderr
+        folder = runs / "smoke_de_en" / norm / "seed1"
+        for verb in ("average", "translate", "score"):
+            done = script(commands, root, verb, "--run", folder)
+            assert done.returncode == 0, done.stderr
+        assert "BLEU" in done.stdout and "nrefs:1|case:mixed|eff:no|tok:13a" in done.stdout
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        assert record["norm"] == norm and record["updates"] > 20 and record["versions"]["torch"]
+    # Again: nothing is done twice, and another configuration does not mix with this one.
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()}
+    done = script(commands, root, "train", *arguments)
+    assert done.returncode == 0 and "trained already" in done.stderr and "+ fairseq-train" not in done.stderr
+    for verb in ("average", "translate", "score"):
+        assert script(commands, root, verb, "--run", folder).returncode == 0
+    assert before == {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()}
+    (folder / "run.json").rename(tmp_path / "run.json")
+    done = script(commands, root, "train", *arguments, "--override", "train.lr=1")
+    assert done.returncode == 1 and "is of another configuration" in done.stderr.splitlines()[-1]
+    (tmp_path / "run.json").rename(folder / "run.json")
+
+    done = script(commands, root, "table", "--recipe", "smoke_de_en", "--runs", runs, "--output", tmp_path / "table")
+    assert done.returncode == 0, done.stderr
+    assert "| layer (LN) |" in done.stdout and "| power (PN) |" in done.stdout
+    assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
+    assert len((tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_training_without_data_says_how_to_prepare_it(commands, root, tmp_path):
+    done = script(
+        *(commands, root, "train", "--recipe", "smoke_de_en", "--norm", "power", "--runs", tmp_path),
+        *("--override", f"recipe.binarized={tmp_path}/none"),
+    )
+    assert done.returncode == 1 and "prepare the data first: scripts/prepare_demo.sh" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_shows_why_and_leaves_no_record(commands, corpus, root, tmp_path):
+    done = commands.run(
+        [
+            *(sys.executable, "-m", "fairseq_powernorm.launch", "train", "--recipe", "smoke_de_en", "--runs", tmp_path),
+            *("--override", f"recipe.binarized='{corpus}/bin'", "--override", "+train.norm-group-scaling=5"),
+        ]
+    )
+    assert done.returncode == 1 and "5 groups do not divide the encoder's 32 channels" in done.stderr
+    assert not list(tmp_path.rglob("run.json"))

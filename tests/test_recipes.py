@@ -1,0 +1,83 @@
+"""Recipes: every composition is one that fairseq's own parser takes."""
+
+import pytest
+from fairseq import options
+
+import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
+from fairseq_powernorm import available_norms
+from fairseq_powernorm.recipes import (
+    choices,
+    compose_run,
+    generate_arguments,
+    run_folder,
+    to_arguments,
+    train_arguments,
+)
+
+
+def test_every_norm_has_a_file():
+    assert set(choices("norm")) == set(available_norms())
+
+
+@pytest.mark.parametrize("norm", choices("norm"))
+@pytest.mark.parametrize("recipe", choices("recipe"))
+def test_every_recipe_parses(recipe, norm):
+    config = compose_run(recipe, norm, seed=7)
+    arguments = train_arguments(config, "runs/x")
+    args = options.parse_args_and_arch(options.get_training_parser(), arguments)
+    assert args.norm_type == norm and args.decoder_norm_type == "layer" and args.seed == 7
+    assert args.save_dir == "runs/x/checkpoints" and args.data == config.recipe.binarized
+    for test_set in config.recipe.test_sets:
+        generation = generate_arguments(config, "averaged.pt", test_set)
+        args = options.parse_args_and_arch(options.get_generation_parser(), generation)
+        assert args.beam == config.generate.beam and args.path == "averaged.pt"
+
+
+@pytest.mark.parametrize("recipe", choices("recipe"))
+def test_norms_differ_in_their_norm_alone(recipe):
+    """Hyper-parameters are the same for every norm, as in the paper."""
+    flags = [dict(compose_run(recipe, norm).train) for norm in ("layer", "batch", "pn-v", "power")]
+    for other in flags:
+        assert {key for key in other if other[key] != flags[0].get(key)} <= {"norm-type"}
+
+
+@pytest.mark.parametrize("hardware", choices("hardware"))
+def test_every_hardware_composes(hardware):
+    config = compose_run("multi30k_de_en", "power", hardware)
+    assert config.hardware.name == hardware
+    assert ("--fp16" in train_arguments(config, "x")) == (hardware == "gpu_fp16")
+
+
+def test_the_released_norm_warms_up_as_long_as_the_learning_rate():
+    train = compose_run("multi30k_de_en", "power-released", overrides=["train.warmup-updates=77"]).train
+    assert train["norm-warmup-updates"] == 77 and train["norm-group-scaling"] == "heads"
+
+
+def test_flags_become_arguments():
+    flags = {"a": True, "b": False, "c": None, "d": 0, "e": "(0.9, 0.98)"}
+    assert to_arguments(flags) == ["--a", "--d", "0", "--e", "(0.9, 0.98)"]
+
+
+def test_where_a_run_lives():
+    config = compose_run("demo_de_en", "pn-v", seed=3)
+    assert str(run_folder(config, "runs")) == "runs/demo_de_en/pn-v/seed3"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"recipe": "wmt99"}, "unknown recipe 'wmt99'; known: demo_de_en, "),
+        ({"recipe": "demo_de_en", "norm": "rms"}, "unknown norm 'rms'; known: batch, layer, "),
+        ({"recipe": "demo_de_en", "hardware": "tpu"}, "unknown hardware 'tpu'"),
+        ({"recipe": "demo_de_en", "overrides": ["train.dropuot=1"]}, r"append to your config use \+train.dropuot=1"),
+        ({"recipe": "demo_de_en", "overrides": ["nonsense"]}, "configuration: "),
+    ],
+)
+def test_bad_names_and_overrides(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        compose_run(**arguments)
+
+
+def test_an_unknown_test_set():
+    with pytest.raises(ValueError, match="unknown test set 'news'; the recipe has test"):
+        generate_arguments(compose_run("demo_de_en"), "averaged.pt", "news")
