@@ -15,7 +15,7 @@ from pathlib import Path
 from ..files import atomic_write, refuse_to_overwrite, run_command_line
 from .sentences import random_sentence
 
-MINIMUM_GERMAN_WORDS, MAXIMUM_GERMAN_WORDS = 4, 16
+MINIMUM_GERMAN_WORDS, MAXIMUM_GERMAN_WORDS = 4, 10
 _TRIES_PER_PAIR = 20
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def generate_pairs(count: int, seed: int) -> list[tuple[str, str]]:
         seed: of the random generator.
 
     Returns:
-        (German, English) pairs of detokenized text, each of 4 to 16 German words.
+        (German, English) pairs of detokenized text, each of 4 to 10 German words.
 
     Raises:
         ValueError: ``count`` is below 1, or 20 tries a pair do not give so many distinct ones.

@@ -235,7 +235,7 @@ def test_be():
 def test_pairs_are_distinct_and_look_like_raw_text(pairs):
     assert len(pairs) == len({german for german, _ in pairs}) == 21000
     for german, english in pairs:
-        assert 4 <= len(german.split()) <= 16
+        assert 4 <= len(german.split()) <= 10
         for text in (german, english):
             assert text[0].isupper() and text[-1] in ".?" and text == " ".join(text.split())
         assert (german[-1] == "?") == (english[-1] == "?")
