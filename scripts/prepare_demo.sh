@@ -4,7 +4,7 @@
 #   scripts/prepare_demo.sh [--name NAME] [--pairs N] [--vocabulary N] [--seed N] [--force]
 #
 #   --name NAME      folder below data/ and data-bin/ (default demo_de_en)
-#   --pairs N        training pairs (default 40000); validation and test get 300 each
+#   --pairs N        training pairs (default 50000); validation and test get 300 each
 #   --vocabulary N   pieces of the joint BPE (default 1500)
 #   --seed N         seed of the generated corpus (default 1)
 #   --force          make it again where it exists
@@ -14,7 +14,7 @@
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-name=demo_de_en pairs=40000 vocabulary=1500 seed=1 force=false
+name=demo_de_en pairs=50000 vocabulary=1500 seed=1 force=false
 while (($#)); do
   case $1 in
     --name) name=$(value_of "$@"); shift 2 ;;
