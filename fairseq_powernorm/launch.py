@@ -151,6 +151,7 @@ def score(config: DictConfig, folder: Path) -> None:
         output = folder / test_set / "score.json"
         if output.exists():
             logger.info("%s: %s scored already (%s)", label_of(config), test_set, output)
+            sys.stdout.write(f"{bleu.read_score(output)}\n")
             continue
         arguments = ["--hypothesis", str(folder / test_set / "hypothesis.txt")]
         arguments += ["--reference", str(folder / test_set / "reference.txt")]

@@ -76,6 +76,23 @@ encode_and_binarize() {
   mv "$destination.tmp" "$destination"
 }
 
+# stage_of_a_run VERB OUTCOME OPTION...: all that average.sh, translate.sh and score.sh do.
+stage_of_a_run() {
+  local verb=$1 outcome=$2 folder="" value
+  shift 2
+  while (($#)); do
+    case $1 in
+      --run) value=$(value_of "$@"); folder=$(from_caller "$value"); shift 2 ;;
+      --help | -h) show_help ;;
+      *) fail "unknown option $1; see --help" ;;
+    esac
+  done
+  [[ -n $folder ]] || fail "--run is missing; see --help"
+  require_package
+  run "$python" -m fairseq_powernorm.launch "$verb" --run "$folder"
+  summary "$folder is $outcome"
+}
+
 # summary TEXT: the script's last line, with the time it took.
 summary() {
   local seconds=$((SECONDS - started))

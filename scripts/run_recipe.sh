@@ -74,7 +74,15 @@ whole_run() {
   run "${launch[@]}" score --run "$folder"
 }
 
-trap 'trap - TERM; kill 0' INT TERM
+# With job control each run is a process group of its own, which can be stopped with all that it started.
+set -m
+groups=()
+stop_all() {
+  trap - INT TERM
+  kill -TERM "${groups[@]/#/-}" 2>/dev/null || true
+  fail "stopped; the same command continues where the runs are"
+}
+trap stop_all INT TERM
 running=0 failed=0
 wait_for_one() {
   wait -n || failed=$((failed + 1))
@@ -84,6 +92,7 @@ for entry in "${folders[@]}"; do
   ((running < jobs)) || wait_for_one
   read -r norm seed folder <<<"$entry"
   (set -e; whole_run "$norm" "$seed" "$folder") &
+  groups+=("$!")
   running=$((running + 1))
 done
 while ((running > 0)); do

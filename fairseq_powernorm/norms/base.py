@@ -14,6 +14,18 @@ BufferPolicy = Literal["mean", "newest"]
 """How the average of several checkpoints gets a buffer: the float64 mean, or the newest checkpoint's value."""
 
 
+def check_decay(name: str, value: float) -> None:
+    """Raises ``ValueError`` unless ``value`` is in [0, 1)."""
+    if not 0 <= value < 1:
+        raise ValueError(f"expected {name} in [0, 1), got {value}")
+
+
+def check_warmup(warmup_updates: int) -> None:
+    """Raises ``ValueError`` if ``warmup_updates`` is below 0."""
+    if warmup_updates < 0:
+        raise ValueError(f"expected warmup_updates >= 0, got {warmup_updates}")
+
+
 class TokenNorm(nn.Module):
     """A norm of tokens with one scale γ and one shift β per channel.
 
@@ -49,8 +61,7 @@ class TokenNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(channels))
         self.bias = nn.Parameter(torch.empty(channels))
         self._handed_mask: Tensor | None = None
-        nn.init.ones_(self.weight)
-        nn.init.zeros_(self.bias)
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Puts γ at 1 and β at 0."""
@@ -111,8 +122,7 @@ class BatchStatisticsNorm(TokenNorm):
             ValueError: a value outside its range.
         """
         super().__init__(channels, eps)
-        if not 0 <= alpha_fwd < 1:
-            raise ValueError(f"expected alpha_fwd in [0, 1), got {alpha_fwd}")
+        check_decay("alpha_fwd", alpha_fwd)
         if group_scaling < 0 or (group_scaling and channels % group_scaling):
             raise ValueError(
                 f"expected group_scaling 0 or a number of groups that divides {channels} channels, got {group_scaling}"

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..functional.moments import square_mean
 from ..functional.power_norm import PowerStatistics
 from ..functional.power_norm_released import power_norm_released
-from .base import BufferPolicy
+from .base import BufferPolicy, check_decay, check_warmup
 from .pn_v import SquareMeanNorm
 
 
@@ -56,10 +56,8 @@ class PowerNormReleased(SquareMeanNorm):
             ValueError: a value outside its range.
         """
         super().__init__(channels, eps, alpha_fwd, group_scaling)
-        if not 0 <= alpha_bwd < 1:
-            raise ValueError(f"expected alpha_bwd in [0, 1), got {alpha_bwd}")
-        if warmup_updates < 0:
-            raise ValueError(f"expected warmup_updates >= 0, got {warmup_updates}")
+        check_decay("alpha_bwd", alpha_bwd)
+        check_warmup(warmup_updates)
         self.alpha_bwd = alpha_bwd
         self.warmup_updates = warmup_updates
         self.register_buffer("accumulated_projection", torch.zeros(channels))
