@@ -57,6 +57,21 @@ def test_layer_is_stock_fairseq_bit_for_bit_for_50_updates(corpus, commands, tmp
     assert list(stock) == list(ours) and all(torch.equal(stock[key], ours[key]) for key in stock)
 
 
+def test_a_restart_continues_bit_for_bit(corpus, commands, tmp_path):
+    """30 updates in one go and as 15 and 15, with a warm-up that ends at update 20."""
+    models = []
+    for name, stops in (("whole", ["30"]), ("halves", ["15", "30"])):
+        for stop in stops:
+            done = commands.fairseq(
+                *("train", corpus / "bin", "--user-dir", "fairseq_powernorm", "--arch", "powernorm_tiny"),
+                *(*commands.train_flags, "--max-update", stop, "--norm-warmup-updates", "20"),
+                *("--decoder-norm-type", "power", "--save-dir", tmp_path / name),
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+        models.append(load_checkpoint(tmp_path / name / "checkpoint_last.pt")["model"])
+    assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
+
+
 def test_statistics_are_saved_and_move(trained):
     early, late = (
         load_checkpoint(trained / f"checkpoint_{epoch}_{updates}.pt")["model"]
