@@ -121,7 +121,7 @@ def fill_in_defaults(args) -> None:
         args: the namespace of an architecture function, with the encoder's and decoder's sizes filled in.
 
     Raises:
-        FlagError: the number of groups does not divide the channels, or the norms' position is contradicted.
+        FlagError: the number of groups does not divide the channels, or another flag contradicts the norms' position.
     """
     for name, default in DEFAULTS.items():
         if getattr(args, name, None) is None:
@@ -129,6 +129,8 @@ def fill_in_defaults(args) -> None:
     for stack in ("encoder", "decoder"):
         if args.norm_position == "post" and getattr(args, f"{stack}_normalize_before", False):
             raise FlagError(f"--norm-position post contradicts --{stack}-normalize-before")
+        if args.norm_position == "post" and getattr(args, f"{stack}_norm_output"):
+            raise FlagError(f"--{stack}-norm-output needs --norm-position pre: post-norm stacks have no output norm")
         setattr(args, f"{stack}_normalize_before", args.norm_position == "pre")
         channels, number = getattr(args, f"{stack}_embed_dim"), group_count(args, stack)
         if number and channels % number:

@@ -78,15 +78,18 @@ def train(config: DictConfig, folder: Path) -> None:
         "versions": execution.versions(),
         "command": execution.shell_command("train", arguments),
     }
-    execution.run_fairseq(
-        "train",
-        arguments,
-        folder / "train.log",
-        label_of(config),
-        config.hardware.environment,
-        execution.training_progress(config.train.get("max-update")),
-    )
-    last = load_checkpoint(folder / "checkpoints" / "checkpoint_last.pt")
+    max_update, last_path = config.train.get("max-update"), folder / "checkpoints" / "checkpoint_last.pt"
+    # Started again after its last update, fairseq-train would do one more.
+    if not (max_update and last_path.exists() and number_of_updates(load_checkpoint(last_path)) >= max_update):
+        execution.run_fairseq(
+            "train",
+            arguments,
+            folder / "train.log",
+            label_of(config),
+            config.hardware.environment,
+            execution.training_progress(max_update),
+        )
+    last = load_checkpoint(last_path)
     content = {
         "recipe": config.recipe.name,
         "norm": config.norm.name,

@@ -5,8 +5,9 @@
 #   scripts/run_recipe.sh --recipe NAME [--norm LIST] [--seed LIST] [--hardware NAME] [--jobs N] [--runs DIR]
 #                         [--output PREFIX] [--from DIR] [--override KEY=VALUE]...
 #
-#   --recipe NAME          a file of configs/recipe: demo_de_en, multi30k_de_en
-#   --norm LIST            norms, separated by commas (default layer,batch,pn-v,power)
+#   --recipe NAME          a file of configs/recipe: demo_de_en, multi30k_de_en, smoke_de_en (a few updates)
+#   --norm LIST            files of configs/norm, separated by commas (default layer,batch,pn-v,power); there are
+#                          power-group-scaling and power-released too
 #   --seed LIST            seeds, separated by commas (default 1)
 #   --hardware NAME        a file of configs/hardware: cpu (default), gpu, gpu_fp16
 #   --jobs N               runs at the same time, sharing the cores (default: one a core on cpu, else 1)

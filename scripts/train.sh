@@ -4,8 +4,8 @@
 #   scripts/train.sh --recipe NAME --norm NAME [--seed N] [--hardware NAME] [--runs DIR] [--override KEY=VALUE]...
 #                    [--dry-run]
 #
-#   --recipe NAME          a file of configs/recipe, such as multi30k_de_en
-#   --norm NAME            a file of configs/norm: layer, batch, pn-v, power, power-released
+#   --recipe NAME          a file of configs/recipe: demo_de_en, multi30k_de_en, smoke_de_en
+#   --norm NAME            a file of configs/norm: layer, batch, pn-v, power, power-group-scaling, power-released
 #   --seed N               seed of initialization, data order and dropout (default 1)
 #   --hardware NAME        a file of configs/hardware: cpu (default), gpu, gpu_fp16
 #   --runs DIR             folder of all runs (default runs)

@@ -84,6 +84,7 @@ def test_bad_values_are_argparse_errors(arguments, message):
     [
         (["--norm-group-scaling", "5"], {}, "5 groups do not divide the encoder's 12 channels"),
         (["--norm-group-scaling", "heads"], {"decoder_embed_dim": 10}, "4 groups do not divide the decoder's 10"),
+        (["--norm-position", "post", "--decoder-norm-output", "layer"], {}, "--decoder-norm-output needs"),
         (["--norm-position", "post"], {"encoder_normalize_before": True}, "contradicts --encoder-normalize-before"),
     ],
 )

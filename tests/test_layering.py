@@ -19,7 +19,7 @@ ALLOWED = {
     "registry": {"norms", "spec"},
     "flags": {"registry", "spec"},
     "transformer": {"flags", "registry", "spec", "norms", "checkpoints"},
-    "checkpoints": {"norms", "files"},
+    "checkpoints": {"registry", "norms", "files"},
     "corpora": {"files"},
     "scoring": {"files"},
     "analysis": {"files"},

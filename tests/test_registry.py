@@ -34,6 +34,7 @@ def test_an_unknown_name_lists_the_known_ones():
         ("pn-v", {"eps": -1e-5}, "eps > 0"),
         ("batch", {"group_scaling": 3}, "divides 4 channels, got 3"),
         ("batch", {"group_scaling": -2}, "got -2"),
+        ("batch", {"group_scaling": "heads"}, "got heads"),
     ],
 )
 def test_bad_settings_are_named(name, settings, message):

@@ -14,24 +14,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..files import refuse_to_overwrite, run_command_line
-from ..norms.base import BatchStatisticsNorm, BufferPolicy
-from ..norms.batch_norm import BatchNorm
-from ..norms.pn_v import PNV
-from ..norms.power_norm import PowerNorm
-from ..norms.power_norm_released import PowerNormReleased
+from ..norms.base import BufferPolicy
+from ..registry import NORMS
 from .io import Checkpoint, load_checkpoint, number_of_updates, save_checkpoint
 from .select import select_in_folder
 
 logger = logging.getLogger(__name__)
 
-NORMS_WITH_BUFFERS: tuple[type[BatchStatisticsNorm], ...] = (BatchNorm, PNV, PowerNorm, PowerNormReleased)
 FAIRSEQ_BUFFER_POLICIES: dict[str, BufferPolicy] = {"version": "newest", "_float_tensor": "newest"}
 
 
 def buffer_policies() -> dict[str, BufferPolicy]:
     """How each buffer, by the last part of its name, gets its value in an average."""
     policies = dict(FAIRSEQ_BUFFER_POLICIES)
-    for norm in NORMS_WITH_BUFFERS:
+    for norm in NORMS.values():
         policies.update(norm.buffer_policies)
     return policies
 

@@ -74,6 +74,8 @@ def select_in_folder(
     if (last is None) == (best is None):
         raise ValueError("give either how many of the last or how many of the best checkpoints to take")
     folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
     names = [path.name for path in folder.iterdir()]
     chosen = select_last(names, last, by) if last is not None else select_best(names, best, maximize)
     return [folder / name for name in chosen]

@@ -51,6 +51,8 @@ def write_corpus(destination: str | Path, source: str | Path | None = None) -> N
         OSError: a file is missing, the network or the disk fails.
     """
     destination = Path(destination)
+    if source is not None and not Path(source).is_dir():
+        raise FileNotFoundError(f"{source}: no such folder")
     for split, (name, pairs) in SPLITS.items():
         for language in LANGUAGES:
             archive_name = f"{name}.{language}.gz"

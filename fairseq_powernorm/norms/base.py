@@ -123,7 +123,7 @@ class BatchStatisticsNorm(TokenNorm):
         """
         super().__init__(channels, eps)
         check_decay("alpha_fwd", alpha_fwd)
-        if group_scaling < 0 or (group_scaling and channels % group_scaling):
+        if not isinstance(group_scaling, int) or group_scaling < 0 or (group_scaling and channels % group_scaling):
             raise ValueError(
                 f"expected group_scaling 0 or a number of groups that divides {channels} channels, got {group_scaling}"
             )
