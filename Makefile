@@ -27,8 +27,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## generate a corpus; train, average, translate and score four norms; print the table (minutes)
 	scripts/run_recipe.sh --recipe demo_de_en
 
-multi30k: $(INSTALLED) ## the same on Multi30k, real text (about an hour on two cores); FROM=DIR for a copy at hand
-	scripts/run_recipe.sh --recipe multi30k_de_en $(if $(FROM),--from $(FROM))
+multi30k: $(INSTALLED) ## five norms on Multi30k, real text (over an hour on two cores); FROM=DIR for a copy at hand
+	scripts/run_recipe.sh --recipe multi30k_de_en --norm layer,batch,pn-v,power,power-group-scaling \
+		$(if $(FROM),--from $(FROM))
 
 test: $(INSTALLED) ## the whole suite
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
