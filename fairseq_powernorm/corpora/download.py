@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -78,11 +77,3 @@ def fetch(name: str, sha256: str, folder: str | Path, base_url: str, source: str
         if digest.hexdigest() != sha256:
             raise ValueError(f"{name}: SHA-256 is {digest.hexdigest()}, expected {sha256}; nothing was kept")
     return destination
-
-
-def free_bytes(folder: str | Path) -> int:
-    """Bytes free on the file system that ``folder``, or its nearest existing parent, lies on."""
-    folder = Path(folder).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
