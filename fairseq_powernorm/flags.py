@@ -149,8 +149,7 @@ def group_count(args, stack: str) -> int:
 def site_spec(args, stack: str, site: str) -> NormSpec:
     """The norm that the flags choose for one site of one stack."""
     stack_norm = args.norm_type if stack == "encoder" else args.decoder_norm_type
-    name: str | None = getattr(args, f"{stack}_norm_{site}")
-    name = name or stack_norm
+    name = getattr(args, f"{stack}_norm_{site}") or stack_norm
     released_output = name == "power-released" and site == "output"
     return NormSpec(
         name=name,

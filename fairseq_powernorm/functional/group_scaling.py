@@ -1,6 +1,6 @@
 """Group scaling: each token's groups of channels brought to quadratic mean 1, before a batch statistic is taken.
 
-The authors' release puts it in front of PowerNorm (their code, not their paper).
+The authors' released code puts it in front of PowerNorm; Algorithm 2 has no such step.
 """
 
 import torch.nn.functional as F

@@ -84,6 +84,11 @@ def test_from_training_to_the_table_and_again(commands, corpus, root, tmp_path):
     for verb in ("average", "translate", "score"):
         assert script(commands, root, verb, "--run", folder).returncode == 0
     assert before == {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()}
+    # Killed between the last update and the record: recorded as it is, without one more update.
+    (folder / "run.json").unlink()
+    done = script(commands, root, "train", *arguments)
+    assert done.returncode == 0 and "+ fairseq-train" not in done.stderr
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["updates"] == record["updates"]
     (folder / "run.json").rename(tmp_path / "run.json")
     done = script(commands, root, "train", *arguments, "--override", "train.lr=1")
     assert done.returncode == 1 and "is of another configuration" in done.stderr.splitlines()[-1]
