@@ -1,6 +1,8 @@
 """Running fairseq's commands: printed first, logged whole, with progress; and what a run's record says of its
 surroundings."""
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import logging
@@ -12,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .recipes import ROOT
@@ -27,9 +29,72 @@ Progress = Callable[[str], str | None]
 """Takes a line of output; gives a short report of how far the command is, or None."""
 
 
-def shell_command(program: str, arguments: Sequence[str]) -> str:
-    """A fairseq command as one would type it: ``fairseq-train …``, quoted for a shell."""
-    return shlex.join([f"fairseq-{program}", *arguments])
+def shell_command(program: str, arguments: Sequence[str], launcher: Sequence[str] = ()) -> str:
+    """A fairseq command as one would type it, quoted for a shell: ``fairseq-train …``, or with the arguments of
+    torchrun in ``launcher``, ``torchrun … -m fairseq_cli.train …``."""
+    start = ["torchrun", *launcher, "-m", f"fairseq_cli.{program}"] if launcher else [f"fairseq-{program}"]
+    return shlex.join([*start, *arguments])
+
+
+def python_command(module: str, arguments: Sequence[str]) -> str:
+    """A command of ours as one would type it: ``python -m MODULE …``, quoted for a shell."""
+    return shlex.join(["python", "-m", module, *arguments])
+
+
+def training_launcher(devices: int, nodes: int = 1, node_rank: int = 0, master: str = "") -> list[str]:
+    """The arguments of torchrun for a training on several devices, one process a device; none for a single device.
+
+    Args:
+        devices: on all nodes together.
+        nodes: machines.
+        node_rank: which of them this is.
+        master: ``HOST:PORT`` of node 0, needed with several.
+
+    Raises:
+        ValueError: devices that do not divide among the nodes, or several nodes without a master.
+    """
+    if devices == 1:
+        return []
+    if nodes < 1 or devices % nodes:
+        raise ValueError(f"{devices} devices do not divide among {nodes} nodes")
+    if nodes == 1:
+        return ["--standalone", "--nproc-per-node", str(devices)]
+    host, _, port = master.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"{nodes} nodes need HOST:PORT of the first as hardware.master, got {master!r}")
+    if not 0 <= node_rank < nodes:
+        raise ValueError(f"expected a node rank from 0 to {nodes - 1}, got {node_rank}")
+    each = ["--nnodes", str(nodes), "--node-rank", str(node_rank), "--nproc-per-node", str(devices // nodes)]
+    return [*each, "--master-addr", host, "--master-port", port]
+
+
+def check_devices(devices: int, nodes: int = 1) -> None:
+    """Raises ``ValueError`` if this machine has fewer CUDA devices than its share: fairseq would use the CPU."""
+    import torch
+
+    if torch.cuda.device_count() < devices // nodes:
+        raise ValueError(
+            f"the recipe's hardware has {devices // nodes} CUDA devices a machine, this one has "
+            f"{torch.cuda.device_count()}; --hardware cpu trains without one"
+        )
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path, label: str) -> Iterator[None]:
+    """Holds ``folder``'s lock, the file ``.lock``, through the block; waits while another process has it.
+
+    Commands that the block starts inherit the lock. So a command whose parent was killed keeps it as long as it lives,
+    and a second start waits for it instead of writing the same files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a", encoding="utf-8") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("%s: another process works on %s; waiting for it", label, folder)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def run_fairseq(
@@ -39,6 +104,7 @@ def run_fairseq(
     label: str,
     environment: Mapping[str, str] | None = None,
     progress: Progress = lambda line: None,
+    launcher: Sequence[str] = (),
 ) -> None:
     """Runs ``fairseq-PROGRAM`` from the repository's root and waits for it.
 
@@ -52,11 +118,15 @@ def run_fairseq(
         label: what to call the run.
         environment: variables to set beside the present ones; the present ones win.
         progress: reads the output.
+        launcher: arguments of torchrun, to start it once a device.
 
     Raises:
         ValueError: it ended with an error; the message holds its last lines and names the log.
     """
-    command = shell_command(program, arguments)
+    command = shell_command(program, arguments, launcher)
+    # Training goes through powernorm-train, which restores what fairseq's checkpoints leave out.
+    module = ["fairseq_powernorm.command_line", "train"] if program == "train" else [f"fairseq_cli.{program}"]
+    start = ["torch.distributed.run", *launcher, "-m", *module] if launcher else module
     logger.info("+ %s", command)
     log.parent.mkdir(parents=True, exist_ok=True)
     variables = {**(environment or {}), **os.environ, "PYTHONUNBUFFERED": "1"}
@@ -65,9 +135,10 @@ def run_fairseq(
     with open(log, "a", encoding="utf-8") as output:
         output.write(f"+ {command}\n")
         process = subprocess.Popen(
-            [sys.executable, "-m", f"fairseq_cli.{program}", *arguments],
+            [sys.executable, "-m", *start, *arguments],
             cwd=ROOT,
             env=variables,
+            close_fds=False,  # the lock of `exclusive` goes along
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",

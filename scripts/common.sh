@@ -43,12 +43,44 @@ from_caller() {
   esac
 }
 
-# run COMMAND...: prints a command, then runs it.
+# print_command WORD...: a command as it can be pasted into a shell, on stdout.
+print_command() {
+  local word line=""
+  for word in "$@"; do
+    [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || word=${word@Q}
+    line+=${line:+ }$word
+  done
+  printf '%s\n' "$line"
+}
+
+# run COMMAND...: prints a command, then runs it. Where the script's $dry_run is true, prints it on stdout instead.
 run() {
-  printf '+' >&2
-  printf ' %q' "$@" >&2
-  printf '\n' >&2
+  if [[ ${dry_run:-false} == true ]]; then
+    print_command "$@"
+    return
+  fi
+  printf '+ %s\n' "$(print_command "$@")" >&2
   "$@"
+}
+
+# only_one NAME: waits until no other process prepares data/NAME. What this one starts inherits the lock, so that a
+# command whose script was killed is waited for too.
+only_one() {
+  local lock
+  mkdir -p "data/$1"
+  exec {lock}>"data/$1/.lock"
+  flock --nonblock "$lock" || {
+    printf '%s: another process prepares data/%s; waiting for it\n' "${0##*/}" "$1" >&2
+    flock "$lock"
+  }
+}
+
+# require_tools NAME...: fails early where a program is missing.
+require_tools() {
+  local tool
+  for tool in "$@"; do
+    command -v "$tool" >/dev/null || fail "the program $tool is missing; install it first"
+  done
 }
 
 # require_package: fails early where the package's dependencies are not installed.
@@ -57,21 +89,67 @@ require_package() {
     fail "$python has not got the package's dependencies; run 'make install' first"
 }
 
+# begin_preparation NAME FORCE [FOLDER...]: takes the lock of data/NAME and ends the script where data-bin/NAME is there
+# already; with FORCE true, removes data/NAME/FOLDER… instead, what stays are archives.
+begin_preparation() {
+  local name=$1 force=$2
+  shift 2
+  [[ ${dry_run:-false} == false ]] || return 0
+  require_tools flock nproc
+  only_one "$name"
+  find "data/$name" -name '.*.tmp' -delete  # what a killed command left
+  if [[ $force == true ]]; then
+    ((!$#)) || rm -rf "${@/#/data/$name/}"
+  elif [[ -f data-bin/$name/dict.en.txt ]]; then
+    summary "data-bin/$name is there already"
+    exit 0
+  fi
+}
+
+# until_done FOLDER COMMAND...: runs a command once; FOLDER/.done says that it came to its end.
+until_done() {
+  local folder=$1
+  shift
+  if [[ ${dry_run:-false} == false && -f $folder/.done ]]; then
+    printf '%s is there already\n' "$folder" >&2
+    return
+  fi
+  run "$@"
+  [[ ${dry_run:-false} == true ]] || touch "$folder/.done"
+}
+
+# end_preparation NAME: the last line.
+end_preparation() {
+  [[ ${dry_run:-false} == true ]] || summary "data-bin/$1 is ready"
+}
+
 # encode_and_binarize NAME VOCABULARY SPLITS: data/NAME/raw -> BPE -> data-bin/NAME; SPLITS is train,valid,TEST,…
 encode_and_binarize() {
-  local name=$1 vocabulary=$2 splits=$3 test_prefixes="" split
-  local bpe=data/$name/bpe destination=data-bin/$name
   run "$python" -m fairseq_powernorm.corpora.sentencepiece_bpe \
-    --raw "data/$name/raw" --destination "$bpe" --splits "$splits" --vocabulary "$vocabulary"
-  IFS=, read -ra split_names <<<"$splits"
+    --raw "data/$1/raw" --destination "data/$1/bpe" --splits "$3" --vocabulary "$2"
+  binarize "$1" "data/$1/bpe" de en "$3"
+}
+
+# binarize NAME FOLDER SOURCE TARGET SPLITS: FOLDER/SPLIT.LANGUAGE -> data-bin/NAME, with one dictionary for both
+# languages; SPLITS is train,valid,TEST,… The folder appears whole, by its name, at the end.
+binarize() {
+  local folder=$2 source=$3 target=$4 destination=data-bin/$1 log=data/$1/preprocess.log test_prefixes="" split
+  local split_names
+  IFS=, read -ra split_names <<<"$5"
   for split in "${split_names[@]:2}"; do
-    test_prefixes+=${test_prefixes:+,}$bpe/$split
+    test_prefixes+=${test_prefixes:+,}$folder/$split
   done
+  local words=("$python" -m fairseq_cli.preprocess --source-lang "$source" --target-lang "$target"
+    --joined-dictionary --trainpref "$folder/${split_names[0]}" --validpref "$folder/${split_names[1]}"
+    --testpref "$test_prefixes" --destdir "$destination.tmp" --workers "$(nproc)")
+  if [[ ${dry_run:-false} == true ]]; then
+    print_command "${words[@]}"
+    print_command mv "$destination.tmp" "$destination"
+    return
+  fi
   rm -rf "$destination.tmp"
-  run "$python" -m fairseq_cli.preprocess --source-lang de --target-lang en --joined-dictionary \
-    --trainpref "$bpe/${split_names[0]}" --validpref "$bpe/${split_names[1]}" --testpref "$test_prefixes" \
-    --destdir "$destination.tmp" --workers "$(nproc)" >"data/$name/preprocess.log" 2>&1 ||
-    fail "fairseq-preprocess failed, see data/$name/preprocess.log"
+  printf '+ %s\n' "$(print_command "${words[@]}")" >&2
+  "${words[@]}" >"$log" 2>&1 || fail "fairseq-preprocess failed, see $log: $(tail -n 1 "$log")"
   rm -rf "$destination"
   mv "$destination.tmp" "$destination"
 }

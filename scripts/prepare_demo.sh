@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
 # Makes the demo's data: a generated German-English corpus, a joint sentencepiece BPE, fairseq's binary form.
 #
-#   scripts/prepare_demo.sh [--name NAME] [--pairs N] [--vocabulary N] [--seed N] [--force]
+#   scripts/prepare_demo.sh [--name NAME] [--pairs N] [--vocabulary N] [--seed N] [--force] [--dry-run]
 #
 #   --name NAME      folder below data/ and data-bin/ (default demo_de_en)
 #   --pairs N        training pairs (default 50000); validation and test get 300 each
 #   --vocabulary N   pieces of the joint BPE (default 1500)
 #   --seed N         seed of the generated corpus (default 1)
 #   --force          make it again where it exists
+#   --dry-run        print the commands and do nothing
 #
 # Output: data/NAME/raw (text), data/NAME/bpe (pieces), data-bin/NAME.
 
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-name=demo_de_en pairs=50000 vocabulary=1500 seed=1 force=false
+name=demo_de_en pairs=50000 vocabulary=1500 seed=1 force=false dry_run=false
 while (($#)); do
   case $1 in
     --name) name=$(value_of "$@"); shift 2 ;;
@@ -22,17 +23,15 @@ while (($#)); do
     --vocabulary) vocabulary=$(value_of "$@"); shift 2 ;;
     --seed) seed=$(value_of "$@"); shift 2 ;;
     --force) force=true; shift ;;
+    --dry-run) dry_run=true; shift ;;
     --help | -h) show_help ;;
     *) fail "unknown option $1; see --help" ;;
   esac
 done
 
-if [[ $force == false && -f data-bin/$name/dict.en.txt ]]; then
-  summary "data-bin/$name is there already"
-  exit 0
-fi
 require_package
+begin_preparation "$name" "$force"
 run "$python" -m fairseq_powernorm.corpora.synthetic --destination "data/$name/raw" \
   --train "$pairs" --valid 300 --test 300 --seed "$seed" --force
 encode_and_binarize "$name" "$vocabulary" train,valid,test
-summary "data-bin/$name is ready"
+end_preparation "$name"

@@ -45,13 +45,56 @@ def test_norms_differ_in_their_norm_alone(recipe):
 @pytest.mark.parametrize("hardware", choices("hardware"))
 def test_every_hardware_composes(hardware):
     config = compose_run("multi30k_de_en", "power", hardware)
-    assert config.hardware.name == hardware
+    assert config.hardware.name == hardware and config.train["distributed-world-size"] == 1
     assert ("--fp16" in train_arguments(config, "x")) == (hardware == "gpu_fp16")
 
 
 def test_the_released_norm_warms_up_as_long_as_the_learning_rate():
     train = compose_run("multi30k_de_en", "power-released", overrides=["train.warmup-updates=77"]).train
     assert train["norm-warmup-updates"] == 77 and train["norm-group-scaling"] == "heads"
+    # It counts forward calls, of which an update has several where tokens are gathered.
+    chosen = ["hardware.devices=8"]
+    assert compose_run("wmt14_en_de_big", "power-released", "gpu", overrides=chosen).train["norm-warmup-updates"] == (
+        16 * 8000
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "devices", "max_tokens", "update_freq", "sync"),
+    [
+        ("wmt14_en_de_big", 1, 4096, 128, False),
+        ("wmt14_en_de_big", 8, 4096, 16, False),
+        ("wmt14_en_de_big", 128, 4096, 1, False),
+        ("wmt14_en_de_big", 256, 2048, 1, True),
+        ("wmt14_en_de", 3, 4096, 43, False),
+        ("iwslt14_de_en", 1, 4096, 1, False),
+        ("iwslt14_de_en", 4, 1024, 1, True),
+    ],
+)
+def test_an_update_has_the_paper_s_tokens_on_any_number_of_devices(recipe, devices, max_tokens, update_freq, sync):
+    config = compose_run(recipe, "power", "gpu", overrides=[f"hardware.devices={devices}"])
+    train = config.train
+    assert (train["max-tokens"], train["update-freq"], train["norm-sync"]) == (max_tokens, update_freq, sync)
+    assert train["distributed-world-size"] == devices
+    tokens = devices * train["max-tokens"] * train["update-freq"]
+    assert abs(tokens / config.batch.tokens_per_update - 1) < 0.01
+
+
+def test_a_bigger_device_takes_more_at_a_time():
+    train = compose_run("wmt14_en_de_big", overrides=["batch.tokens_per_device=16384"]).train
+    assert (train["max-tokens"], train["update-freq"], train["norm-sync"]) == (16384, 32, False)
+
+
+@pytest.mark.parametrize("value", ["0", "-4", "many"])
+def test_a_batch_without_tokens(value):
+    with pytest.raises(ValueError, match=f"tokens_per_device to be a whole number above 0, got '?{value}"):
+        compose_run("wmt14_en_de", overrides=[f"batch.tokens_per_device={value}"])
+
+
+def test_the_paper_s_averages_and_the_authors_are_selectable():
+    config = compose_run("iwslt14_de_en")
+    assert config.average.last == 10 <= config.train["keep-last-epochs"]
+    assert compose_run("iwslt14_de_en", overrides=["average.last=5"]).average.last == 5
 
 
 def test_flags_become_arguments():

@@ -15,8 +15,12 @@ Checkpoint = dict[str, Any]
 """What fairseq-train writes: ``model`` (the state dict), ``cfg``, ``optimizer_history``, ``extra_state``, …"""
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path, mmap: bool = False) -> Checkpoint:
     """Loads a checkpoint to the CPU without running code that it may hold (``weights_only=True``).
+
+    Args:
+        path: the file.
+        mmap: leave the tensors on disk until they are read: fast where only ``extra_state`` is wanted.
 
     Raises:
         FileNotFoundError: no such file.
@@ -29,7 +33,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise ValueError(f"{path}: truncated, or not a checkpoint at all")
     allow_checkpoint_classes()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), str(error))
         raise ValueError(f"{path}: holds objects that are not safe to load: {reason.strip()}") from None

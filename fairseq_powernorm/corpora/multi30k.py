@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from ..files import atomic_write, read_parallel_lines, run_command_line
-from .download import fetch
+from .download import RemoteFile, fetch_all
 
 logger = logging.getLogger(__name__)
 
@@ -23,20 +23,23 @@ SPLITS = {
     "test_2018_flickr": ("test_2018_flickr", 1071),
 }
 
-SHA256 = {
-    "test_2016_flickr.de.gz": "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8",
-    "test_2016_flickr.en.gz": "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9",
-    "test_2017_flickr.de.gz": "a2c89666db00c495cd8513b9d708d5a3acc205d7de312ef2bf5fb7ebc1540aee",
-    "test_2017_flickr.en.gz": "76a444ee25172e72695cddb13ae4a3bda59430617be88e0bb46b60504f054074",
-    "test_2017_mscoco.de.gz": "799e4854c25d601cb6cb6be29eabe5667734c61ace2f495e03e429031a0bc338",
-    "test_2017_mscoco.en.gz": "aab300bfb4427697987e02cd0aacd44bfe8aa50456231b6474c08038bbed2b58",
-    "test_2018_flickr.de.gz": "ddd0130c7d97482dc5197a02141dae8dd79f20f03586c480d675c09a32daf608",
-    "test_2018_flickr.en.gz": "ef4f4844037d4c5dea75c9a8ed5fd78905967a26f67c255e230cc9780032654d",
-    "train.de.gz": "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6",
-    "train.en.gz": "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f",
-    "val.de.gz": "f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a",
-    "val.en.gz": "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28",
+SIZE_AND_SHA256 = {
+    "test_2016_flickr.de.gz": (22890, "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8"),
+    "test_2016_flickr.en.gz": (21077, "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9"),
+    "test_2017_flickr.de.gz": (21471, "a2c89666db00c495cd8513b9d708d5a3acc205d7de312ef2bf5fb7ebc1540aee"),
+    "test_2017_flickr.en.gz": (19138, "76a444ee25172e72695cddb13ae4a3bda59430617be88e0bb46b60504f054074"),
+    "test_2017_mscoco.de.gz": (10230, "799e4854c25d601cb6cb6be29eabe5667734c61ace2f495e03e429031a0bc338"),
+    "test_2017_mscoco.en.gz": (8844, "aab300bfb4427697987e02cd0aacd44bfe8aa50456231b6474c08038bbed2b58"),
+    "test_2018_flickr.de.gz": (26461, "ddd0130c7d97482dc5197a02141dae8dd79f20f03586c480d675c09a32daf608"),
+    "test_2018_flickr.en.gz": (23514, "ef4f4844037d4c5dea75c9a8ed5fd78905967a26f67c255e230cc9780032654d"),
+    "train.de.gz": (637044, "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6"),
+    "train.en.gz": (568929, "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f"),
+    "val.de.gz": (24681, "f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a"),
+    "val.en.gz": (21650, "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28"),
 }
+ARCHIVES = tuple(
+    RemoteFile(name, (f"{BASE_URL}/{name}",), size, sha256) for name, (size, sha256) in SIZE_AND_SHA256.items()
+)
 
 
 def write_corpus(destination: str | Path, source: str | Path | None = None) -> None:
@@ -47,16 +50,16 @@ def write_corpus(destination: str | Path, source: str | Path | None = None) -> N
         source: a folder that holds the dataset's ``.gz`` files; downloaded if None.
 
     Raises:
-        ValueError: a checksum or the number of pairs is not the known one.
+        ValueError: a size, a checksum or the number of pairs is not the known one.
         OSError: a file is missing, the network or the disk fails.
     """
     destination = Path(destination)
     if source is not None and not Path(source).is_dir():
         raise FileNotFoundError(f"{source}: no such folder")
+    fetch_all(ARCHIVES, destination / "archives", source)
     for split, (name, pairs) in SPLITS.items():
         for language in LANGUAGES:
-            archive_name = f"{name}.{language}.gz"
-            archive = fetch(archive_name, SHA256[archive_name], destination / "archives", BASE_URL, source)
+            archive = destination / "archives" / f"{name}.{language}.gz"
             with gzip.open(archive) as packed, atomic_write(destination / f"{split}.{language}", "wb") as output:
                 output.write(packed.read())
         sides = read_parallel_lines(*(destination / f"{split}.{language}" for language in LANGUAGES))

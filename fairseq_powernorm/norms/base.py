@@ -26,6 +26,12 @@ def check_warmup(warmup_updates: int) -> None:
         raise ValueError(f"expected warmup_updates >= 0, got {warmup_updates}")
 
 
+def is_backward_running() -> bool:
+    """Whether this forward pass is a recomputation inside a backward pass (activation checkpointing)."""
+    # -1 stands for "no backward pass is running"; torch.utils.checkpoint asks in the same way.
+    return torch._C._current_graph_task_id() != -1
+
+
 class TokenNorm(nn.Module):
     """A norm of tokens with one scale γ and one shift β per channel.
 
@@ -99,11 +105,19 @@ class BatchStatisticsNorm(TokenNorm):
     """A norm that goes by statistics of the batch in training and by running ones in evaluation.
 
     A subclass defines :meth:`observe` (take the batch's statistics, update the running ones), :meth:`normalize`
-    (training) and :meth:`normalize_running` (evaluation), and names its buffers in ``buffer_policies``.
+    (training), :meth:`batch_statistics` and :meth:`normalize_by` (evaluation, recalibration), and names its buffers in
+    ``buffer_policies`` and ``running_statistics``.
 
     In a training pass inside ``backward`` (activation checkpointing recomputes there) the norm goes by the statistics
-    of its last forward pass and updates nothing. In evaluation mode nothing is updated, ever.
+    of its last forward pass and updates nothing. In evaluation mode nothing is updated, ever; the running statistics
+    are estimated anew by :func:`~fairseq_powernorm.norms.recalibration.gather_statistics`.
+
+    Attributes:
+        running_statistics: the buffers that evaluation goes by, in the order that :meth:`normalize_by` takes them.
+        gathered: what recalibration sums up, or None.
     """
+
+    running_statistics: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -129,6 +143,7 @@ class BatchStatisticsNorm(TokenNorm):
             )
         self.alpha_fwd = alpha_fwd
         self.group_scaling = group_scaling
+        self.gathered = None
         self._observed = None
 
     def observe(self, rows: Tensor, padding: Tensor | None):
@@ -147,23 +162,43 @@ class BatchStatisticsNorm(TokenNorm):
         """The training forward pass: rows (N, C) → (N, C)."""
         raise NotImplementedError
 
-    def normalize_running(self, rows: Tensor) -> Tensor:
-        """The evaluation forward pass: rows (N, C) → (N, C), a constant scale and shift per channel."""
+    def batch_statistics(self, rows: Tensor, padding: Tensor | None) -> tuple[list[Tensor], Tensor]:
+        """The batch's own values of ``running_statistics``, and the number of real tokens; moves nothing.
+
+        Of this rank's batch alone, whatever ``sync`` says: ranks may gather unequal numbers of batches.
+        """
         raise NotImplementedError
+
+    def normalize_by(self, rows: Tensor, *statistics: Tensor) -> Tensor:
+        """Rows (N, C) → (N, C) by given ``running_statistics``, a constant scale and shift per channel."""
+        raise NotImplementedError
+
+    def normalize_running(self, rows: Tensor) -> Tensor:
+        """The evaluation forward pass: rows (N, C) → (N, C) by the running statistics."""
+        return self.normalize_by(rows, *(getattr(self, name) for name in self.running_statistics))
+
+    @torch.no_grad()  # so that no backward pass follows, which could move ν
+    def gather(self, rows: Tensor, padding: Tensor | None) -> Tensor:
+        """The forward pass of recalibration: rows (N, C) → (N, C) by the batch's own statistics, which are added to
+        the gathered ones."""
+        statistics, count = self.batch_statistics(rows, padding)
+        if not is_backward_running():  # a recomputation is no second batch
+            self.gathered.add(statistics, count)
+        return self.normalize_by(zero_padding(rows, padding), *statistics)
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """See :class:`TokenNorm`."""
         self.check_channels(x)
         rows, padding = to_rows(x, self._handed_mask if padding_mask is None else padding_mask)
-        if not self.training:
+        if not self.training and self.gathered is None:
             padding = None
         if self.group_scaling:
             rows = group_scaling(self.before_group_scaling(rows, padding), self.group_scaling, self.eps)
+        if self.gathered is not None:
+            return self.gather(rows, padding).view_as(x)
         if not self.training:
             return self.normalize_running(rows).view_as(x)
-        # -1 stands for "no backward pass is running"; torch.utils.checkpoint asks in the same way.
-        recomputing = torch._C._current_graph_task_id() != -1
-        if not recomputing or self._observed is None:
+        if not is_backward_running() or self._observed is None:
             with torch.no_grad():
                 self._observed = self.observe(rows, padding)
         return self.normalize(rows, padding, self._observed).view_as(x)

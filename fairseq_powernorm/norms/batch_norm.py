@@ -26,6 +26,7 @@ class BatchNorm(BatchStatisticsNorm):
     """
 
     buffer_policies: ClassVar[dict[str, BufferPolicy]] = {"running_mean": "mean", "running_var": "mean"}
+    running_statistics: ClassVar[tuple[str, ...]] = ("running_mean", "running_var")
 
     def __init__(
         self, channels: int, eps: float = 1e-5, alpha_fwd: float = 0.9, group_scaling: int = 0, sync: bool = False
@@ -53,6 +54,11 @@ class BatchNorm(BatchStatisticsNorm):
         mean, variance, count = observed
         return batch_norm(rows, self.weight, self.bias, padding, mean, variance, count, self.eps, self.reduce)
 
-    def normalize_running(self, rows: Tensor) -> Tensor:
-        """The evaluation forward pass, by the running statistics."""
-        return normalize_by_constants(rows, self.running_mean, self.running_var, self.weight, self.bias, self.eps)
+    def batch_statistics(self, rows: Tensor, padding: Tensor | None) -> tuple[list[Tensor], Tensor]:
+        """μ_B and σ_B² of this rank's batch, and the number of tokens."""
+        mean, variance, count = mean_and_variance(rows, padding, self.running_mean)
+        return [mean, variance], count
+
+    def normalize_by(self, rows: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """Evaluation: y = γ ⊙ (x − μ)/√(σ² + ε) + β."""
+        return normalize_by_constants(rows, mean, variance, self.weight, self.bias, self.eps)

@@ -21,6 +21,7 @@ class SquareMeanNorm(BatchStatisticsNorm):
     """
 
     buffer_policies: ClassVar[dict[str, BufferPolicy]] = {"running_square_mean": "mean"}
+    running_statistics: ClassVar[tuple[str, ...]] = ("running_square_mean",)
 
     def __init__(self, channels: int, eps: float = 1e-5, alpha_fwd: float = 0.9, group_scaling: int = 0):
         """Args as in :class:`BatchStatisticsNorm`."""
@@ -31,9 +32,14 @@ class SquareMeanNorm(BatchStatisticsNorm):
         """Puts ψ² at 1."""
         self.running_square_mean.fill_(1)
 
-    def normalize_running(self, rows: Tensor) -> Tensor:
-        """The evaluation forward pass, by the running statistics."""
-        return normalize_by_constants(rows, None, self.running_square_mean, self.weight, self.bias, self.eps)
+    def batch_statistics(self, rows: Tensor, padding: Tensor | None) -> tuple[list[Tensor], Tensor]:
+        """ψ_B² of this rank's batch, and the number of tokens."""
+        batch_square_mean, count = square_mean(rows, padding)
+        return [batch_square_mean], count
+
+    def normalize_by(self, rows: Tensor, running_square_mean: Tensor) -> Tensor:
+        """Evaluation: y = γ ⊙ x/√(ψ² + ε) + β."""
+        return normalize_by_constants(rows, None, running_square_mean, self.weight, self.bias, self.eps)
 
 
 class PNV(SquareMeanNorm):

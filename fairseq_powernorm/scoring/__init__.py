@@ -1,4 +1,5 @@
 """From translations to numbers: BLEU and chrF with their signatures, significance, the table of results.
 
-``bleu`` is the only file that calls sacreBLEU; ``table`` reads the folders of finished runs.
+``protocols`` says what is done to a text before it is scored; ``bleu`` is the only file that calls sacreBLEU; ``runs``
+reads the folders of finished runs, ``rows`` and ``markdown`` make the table of them, ``table`` is its command.
 """

@@ -1,9 +1,9 @@
 """BLEU, chrF and the paired bootstrap, all by sacreBLEU (Post 2018, "A Call for Clarity in Reporting BLEU Scores").
 
-    python -m fairseq_powernorm.scoring.bleu --hypothesis hypothesis.txt --reference reference.txt --output score.json
+    python -m fairseq_powernorm.scoring.bleu --hypothesis H.txt --reference R.txt --protocol NAME --output score.json
 
-What is ours here: checks of the input, a record that goes to disk whole, and the rule for equal scores in
-:func:`paired_bootstrap`.
+What is ours here: what the protocols do to the text before (``protocols``), checks of the input, a record that goes to
+disk whole, and the rule for equal scores in :func:`paired_bootstrap`.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import sacrebleu
@@ -22,6 +22,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 
 from ..files import atomic_write, read_parallel_lines, refuse_to_overwrite, run_command_line
+from .protocols import PROTOCOLS, Protocol, name_of, protocol_named, settings_of, sign
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +41,10 @@ class Score:
         hypothesis_words: tokens in the translations, as sacreBLEU's tokenizer counts them.
         reference_words: tokens in the reference.
         sentences: number of lines.
-        signature: sacreBLEU's, names every setting of ``bleu``.
-        chrf: chrF2, 0 to 100.
-        chrf_signature: sacreBLEU's, names every setting of ``chrf``.
+        signature: sacreBLEU's, names every setting of ``bleu``; behind it, as ``prep:``, what was done to the text.
+        chrf: chrF2, 0 to 100; None for the protocols of tokenised text: chrF is defined on text as people read it.
+        chrf_signature: sacreBLEU's, names every setting of ``chrf``; None without chrF.
+        protocol: the name of ``PROTOCOLS``; None for settings that no protocol has.
     """
 
     bleu: float
@@ -52,18 +54,34 @@ class Score:
     reference_words: int
     sentences: int
     signature: str
-    chrf: float
-    chrf_signature: str
+    chrf: float | None
+    chrf_signature: str | None
+    protocol: str | None = None
+
+    @property
+    def settings(self) -> Protocol:
+        """What the signature says; raises ``ValueError`` if that is unknown."""
+        return settings_of(self.signature)
 
     def __str__(self) -> str:
-        """Two lines for BLEU and two for chrF: the numbers in sacreBLEU's own wording, then the signature."""
+        """Two lines for BLEU and, where there is one, two for chrF: the numbers, then the signature.
+
+        BLEU is worded as by the protocol's own program: sacreBLEU, or multi-bleu.perl.
+        """
         precisions = "/".join(f"{precision:.1f}" for precision in self.precisions)
         ratio = self.hypothesis_words / self.reference_words if self.reference_words else 0.0
-        return (
-            f"BLEU = {self.bleu:.2f} {precisions} (BP = {self.brevity_penalty:.3f} ratio = {ratio:.3f} "
-            f"hyp_len = {self.hypothesis_words} ref_len = {self.reference_words})\n{self.signature}\n"
-            f"chrF2 = {self.chrf:.2f}\n{self.chrf_signature}"
-        )
+        if self.settings.steps:
+            line = (
+                f"BLEU = {self.bleu:.2f}, {precisions} (BP={self.brevity_penalty:.3f}, ratio={ratio:.3f}, "
+                f"hyp_len={self.hypothesis_words}, ref_len={self.reference_words})"
+            )
+        else:
+            line = (
+                f"BLEU = {self.bleu:.2f} {precisions} (BP = {self.brevity_penalty:.3f} ratio = {ratio:.3f} "
+                f"hyp_len = {self.hypothesis_words} ref_len = {self.reference_words})"
+            )
+        chrf = "" if self.chrf is None else f"\nchrF2 = {self.chrf:.2f}\n{self.chrf_signature}"
+        return f"{line}\n{self.signature}{chrf}"
 
 
 @dataclass(frozen=True)
@@ -75,46 +93,67 @@ class PairedResult:
 
 
 def score(
-    hypothesis_path: str | Path, reference_path: str | Path, lowercase: bool = False, tokenize: str = "13a"
+    hypothesis_path: str | Path,
+    reference_path: str | Path,
+    lowercase: bool = False,
+    tokenize: str | None = None,
+    protocol: str | None = None,
 ) -> Score:
-    """Scores detokenised translations, one sentence a line, against one reference.
+    """Scores translations, one sentence a line, against one reference.
 
     Args:
         hypothesis_path: the translations. An empty line is a translation of no words.
         reference_path: the reference, line by line.
-        lowercase: ignore case, in BLEU and chrF.
-        tokenize: sacreBLEU's tokenizer, one of ``TOKENIZERS``; ``"none"`` is for text that is tokenised already.
+        lowercase: ignore case, in BLEU and chrF. Instead of a protocol.
+        tokenize: sacreBLEU's tokenizer, one of ``TOKENIZERS``, by default ``"13a"``; ``"none"`` is for text that is
+            tokenised already. Instead of a protocol.
+        protocol: a name of ``PROTOCOLS``; by default the settings are those of ``lowercase`` and ``tokenize``, which
+            without them are the protocol ``"detokenized"``.
 
     Raises:
-        ValueError: an unknown tokenizer; files of different length, without lines or not UTF-8; an empty line in the
-            reference.
+        ValueError: an unknown protocol or tokenizer, or both given; files of different length, without lines or not
+            UTF-8; an empty line in the reference.
     """
-    bleu = _bleu(lowercase, tokenize)
+    if protocol is not None and (lowercase or tokenize is not None):
+        given = [f"tokenizer {tokenize}"] * (tokenize is not None) + ["lowercase"] * lowercase
+        raise ValueError(f"protocol {protocol} and {' and '.join(given)} are given; a protocol says both, give one")
+    settings = Protocol(lowercase, tokenize or "13a") if protocol is None else protocol_named(protocol)
+    bleu = _bleu(settings)
     hypothesis, reference = read_parallel_lines(hypothesis_path, reference_path)
     for number, line in enumerate(reference, start=1):
         if not line.strip():
             raise ValueError(f"{reference_path}, line {number}: empty; a reference needs words in every line")
-    bleu_score = bleu.corpus_score(hypothesis, [reference])
-    chrf = CHRF(lowercase=lowercase)
-    chrf_score = chrf.corpus_score(hypothesis, [reference])
+    bleu_score = bleu.corpus_score(settings.prepare(hypothesis), [settings.prepare(reference)])
+    precisions = bleu_score.precisions
+    if settings.smoothing == "none":  # in Perl's order of operations, for the same digit where .05 has to be rounded
+        counts = zip(bleu_score.counts, bleu_score.totals, strict=True)
+        precisions = [100 * (correct / total) if total else 0.0 for correct, total in counts]
+    chrf = chrf_score = None
+    if not settings.steps:
+        chrf = CHRF(lowercase=settings.lowercase)
+        chrf_score = chrf.corpus_score(hypothesis, [reference])
     return Score(
         bleu=bleu_score.score,
-        precisions=tuple(bleu_score.precisions),
+        precisions=tuple(precisions),
         brevity_penalty=bleu_score.bp,
         hypothesis_words=bleu_score.sys_len,
         reference_words=bleu_score.ref_len,
         sentences=len(hypothesis),
-        signature=str(bleu.get_signature()),
-        chrf=chrf_score.score,
-        chrf_signature=str(chrf.get_signature()),
+        signature=sign(str(bleu.get_signature()), settings.steps),
+        chrf=None if chrf_score is None else chrf_score.score,
+        chrf_signature=None if chrf is None else str(chrf.get_signature()),
+        protocol=name_of(settings),
     )
 
 
 def read_score(path: str | Path) -> Score:
     """The ``Score`` that this module's command wrote to ``path``.
 
+    A file from before there were protocols has the one that its signature describes, or None.
+
     Raises:
-        ValueError: not JSON, a field is missing, or BLEU is not a finite number; the message names the file.
+        ValueError: not JSON, a field is missing, BLEU is not a finite number, or the protocol is unknown or not the
+            signature's; the message names the file.
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -127,7 +166,13 @@ def read_score(path: str | Path) -> Score:
         raise ValueError(f"{path}: bleu is {loaded.bleu!r}, expected a finite number")
     if not isinstance(loaded.signature, str):
         raise ValueError(f"{path}: signature is {loaded.signature!r}, expected sacreBLEU's signature")
-    return loaded
+    try:
+        described = name_of(loaded.settings)
+        if loaded.protocol is not None and protocol_named(loaded.protocol) != loaded.settings:
+            raise ValueError(f"protocol is {loaded.protocol!r}, but the signature {loaded.signature!r} is of another")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return replace(loaded, protocol=described)
 
 
 def bootstrap_seed() -> int:
@@ -154,18 +199,20 @@ def paired_bootstrap(
     Args:
         systems: the lines of each system by its name; the first is the baseline.
         reference: the reference's lines.
-        signature: of the scores that are compared; its case and tokenizer are used again.
+        signature: of the scores that are compared; its settings are used again, and what it says was done to the text
+            is done again.
 
     Raises:
-        ValueError: a signature without known case and tokenizer, or a seed that is not repeatable.
+        ValueError: a signature without known settings, or a seed that is not repeatable.
     """
     bootstrap_seed()
-    settings = dict(part.partition(":")[::2] for part in signature.split("|"))
-    if settings.get("case") not in ("lc", "mixed"):
-        raise ValueError(f"signature {signature!r} has no case:lc or case:mixed")
-    metric = _bleu(settings["case"] == "lc", settings.get("tok", ""), warn=False)
+    settings = settings_of(signature)
     test = PairedTest(
-        list(systems.items()), {"BLEU": metric}, [list(reference)], test_type="bs", n_samples=BOOTSTRAP_RESAMPLES
+        [(name, settings.prepare(lines)) for name, lines in systems.items()],
+        {"BLEU": _bleu(settings, warn=False)},
+        [settings.prepare(reference)],
+        test_type="bs",
+        n_samples=BOOTSTRAP_RESAMPLES,
     )
     _, results = test()
     baseline_bleu = results["BLEU"][0].score
@@ -175,20 +222,30 @@ def paired_bootstrap(
     }
 
 
-def _bleu(lowercase: bool, tokenize: str, warn: bool = True) -> BLEU:
+def _bleu(settings: Protocol, warn: bool = True) -> BLEU:
     """The metric; ``warn`` lets it complain of text that looks tokenised unless that is on purpose."""
-    if tokenize not in TOKENIZERS:
-        raise ValueError(f"tokenizer {tokenize!r} is unknown; known are {', '.join(TOKENIZERS)}")
-    return BLEU(lowercase=lowercase, tokenize=tokenize, force=not warn or tokenize == "none")
+    if settings.tokenize not in TOKENIZERS:
+        raise ValueError(f"tokenizer {settings.tokenize!r} is unknown; known are {', '.join(TOKENIZERS)}")
+    return BLEU(
+        lowercase=settings.lowercase,
+        tokenize=settings.tokenize,
+        smooth_method=settings.smoothing,
+        force=not warn or settings.text == "tokenized",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Scores one file and prints the result; see ``--help``."""
-    parser = argparse.ArgumentParser(description="BLEU and chrF of detokenised translations, with signatures.")
+    parser = argparse.ArgumentParser(description="BLEU and chrF of translations, with signatures.")
     parser.add_argument("--hypothesis", required=True, type=Path, help="translations, one sentence a line")
     parser.add_argument("--reference", required=True, type=Path, help="reference, one sentence a line")
-    parser.add_argument("--lowercase", action="store_true", help="ignore case")
-    parser.add_argument("--tokenize", default="13a", choices=TOKENIZERS, help="sacreBLEU's tokenizer (default: 13a)")
+    parser.add_argument(
+        "--protocol", metavar="NAME", help=f"one of: {', '.join(PROTOCOLS)} (default: detokenized); says all settings"
+    )
+    parser.add_argument("--lowercase", action="store_true", help="ignore case; not beside --protocol")
+    parser.add_argument(
+        "--tokenize", choices=TOKENIZERS, help="sacreBLEU's tokenizer (default: 13a); not beside --protocol"
+    )
     parser.add_argument("--output", type=Path, help="also write the score here, as JSON")
     parser.add_argument("--force", action="store_true", help="replace --output if it exists")
     options = parser.parse_args(arguments)
@@ -197,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logger.info("sacreBLEU %s, arguments: %s", sacrebleu.__version__, shlex.join(given))
     if options.output is not None:
         refuse_to_overwrite(options.output, options.force)
-    result = score(options.hypothesis, options.reference, options.lowercase, options.tokenize)
+    result = score(options.hypothesis, options.reference, options.lowercase, options.tokenize, options.protocol)
     if options.output is not None:
         with atomic_write(options.output) as stream:
             json.dump(asdict(result), stream, indent=2)

@@ -1,15 +1,18 @@
 """The folders of finished runs, as the table reads them.
 
 ``<recipe>/<norm>/seed<k>/run.json`` says what was trained; each folder beside it with a ``hypothesis.txt`` is a test
-set, whose ``score.json`` is from ``scoring.bleu``.
+set, whose ``score.json`` is from ``scoring.bleu`` and by the recipe's main protocol. Scores by further protocols are
+``score.PROTOCOL.json``, such as ``score.detokenized.json``, of ``hypothesis.detokenized.txt`` and
+``reference.detokenized.txt``.
 """
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .bleu import Score, read_score
+from .protocols import protocol_named, text_suffix
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +30,13 @@ RUN_FIELDS = {
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: what its ``run.json`` says, and its scores by test set."""
+    """A finished run: what its ``run.json`` says, and its scores.
+
+    Attributes:
+        folder: the run's.
+        scores: by the main protocol, for each test set.
+        further_scores: by further protocols, for each test set and protocol; a test set may have none.
+    """
 
     folder: Path
     recipe: str
@@ -39,14 +48,24 @@ class Run:
     hardware: str
     versions: dict[str, str]
     scores: dict[str, Score]
+    further_scores: dict[str, dict[str, Score]] = field(default_factory=dict)
+
+    def score(self, test_set: str, protocol: str | None = None) -> Score:
+        """The score by the main protocol (None) or by a further one."""
+        return self.scores[test_set] if protocol is None else self.further_scores[test_set][protocol]
+
+    def reference_path(self, test_set: str, protocol: str | None = None) -> Path:
+        """The reference that a score is from: each kind of text, tokenised or detokenised, has its own."""
+        suffix = text_suffix(self.score(test_set, protocol).settings, self.scores[test_set].settings)
+        return self.folder / test_set / f"reference{suffix}.txt"
 
 
 def read_runs(folder: Path) -> list[Run]:
     """The finished runs below a recipe's folder; one that is not trained or not scored is left out with a warning.
 
     Raises:
-        ValueError: no such folder, a malformed ``run.json`` or ``score.json``, runs of several recipes, or two runs
-            of the same norm and seed.
+        ValueError: no such folder, a malformed ``run.json`` or score file, runs of several recipes, or two runs of the
+            same norm and seed.
     """
     if not Path(folder).is_dir():
         raise ValueError(f"{folder}: no such folder of runs")
@@ -62,13 +81,35 @@ def read_runs(folder: Path) -> list[Run]:
         if not scores:
             logger.warning("%s is left out: no test set has a score.json", run_folder)
             continue
-        run = Run(folder=run_folder, scores=scores, **_read_run_fields(run_folder / "run.json"))
+        run = Run(
+            folder=run_folder,
+            scores=scores,
+            further_scores={name: _read_further_scores(run_folder / name, score) for name, score in scores.items()},
+            **_read_run_fields(run_folder / "run.json"),
+        )
         other = runs.setdefault((run.norm, run.seed), run)
         if other is not run:
             raise ValueError(f"{other.folder} and {run.folder} are both norm {run.norm}, seed {run.seed}")
         if run.recipe != next(iter(runs.values())).recipe:
             raise ValueError(f"{run_folder}: recipe {run.recipe!r}, others have {next(iter(runs.values())).recipe!r}")
     return list(runs.values())
+
+
+def _read_further_scores(folder: Path, main: Score) -> dict[str, Score]:
+    """The scores beside a test set's ``score.json``, by protocol; none is not an error."""
+    scores = {}
+    for path in sorted(folder.glob("score.*.json")):
+        name = path.name.removeprefix("score.").removesuffix(".json")
+        try:
+            protocol_named(name)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        scores[name] = read_score(path)
+        if scores[name].protocol != name:
+            raise ValueError(f"{path}: protocol is {scores[name].protocol!r}, expected {name!r} by the file's name")
+        if name == main.protocol:
+            raise ValueError(f"{path}: {name} is the protocol of score.json too; remove one")
+    return scores
 
 
 def _read_run_fields(path: Path) -> dict:
@@ -79,9 +120,9 @@ def _read_run_fields(path: Path) -> dict:
         raise ValueError(f"{path}: not JSON ({error})") from None
     if not isinstance(record, dict):
         raise ValueError(f"{path}: {type(record).__name__} at the top, expected an object")
-    for field, kind in RUN_FIELDS.items():
-        if field not in record:
-            raise ValueError(f"{path}: has no field {field!r}; needed are {', '.join(RUN_FIELDS)}")
-        if not isinstance(record[field], kind) or isinstance(record[field], bool):
-            raise ValueError(f"{path}: {field} is {record[field]!r}, a value of the wrong type")
-    return {field: record[field] for field in RUN_FIELDS}
+    for name, kind in RUN_FIELDS.items():
+        if name not in record:
+            raise ValueError(f"{path}: has no field {name!r}; needed are {', '.join(RUN_FIELDS)}")
+        if not isinstance(record[name], kind) or isinstance(record[name], bool):
+            raise ValueError(f"{path}: {name} is {record[name]!r}, a value of the wrong type")
+    return {name: record[name] for name in RUN_FIELDS}

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-SCRIPTS = ["average", "prepare_demo", "prepare_multi30k", "run_recipe", "score", "table", "train", "translate"]
+SCRIPTS = ["average", "prepare_demo", "prepare_iwslt14_de_en", "prepare_multi30k", "prepare_wmt14_en_de"]
+SCRIPTS += ["reproduce_table1", "run_recipe", "score", "table", "train", "translate"]
 
 
 def script(commands, root, name, *arguments, **options):
@@ -30,6 +31,7 @@ def test_help_names_every_option(commands, root, name, tmp_path):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_an_unknown_option_ends_with_one_line(commands, root, name):
     done = script(commands, root, name, "--frobnicate")
+    name = "run_recipe" if name == "reproduce_table1" else name  # hands its options on
     assert done.returncode == 1 and done.stderr == f"{name}.sh: error: unknown option --frobnicate; see --help\n"
 
 
@@ -40,6 +42,9 @@ def test_an_unknown_option_ends_with_one_line(commands, root, name):
         ("run_recipe", [], "--recipe is missing"),
         ("table", ["--recipe"], "--recipe needs a value"),
         ("run_recipe", ["--recipe", "--norm", "layer"], "--recipe needs a value"),
+        ("reproduce_table1", [], "--recipe is missing"),
+        ("run_recipe", ["--recipe", "demo_de_en", "--gpus", "no"], "--gpus takes a number above 0, got no"),
+        ("run_recipe", ["--recipe", "x", "--gpus", "1", "--hardware", "cpu"], "--gpus goes with --hardware gpu"),
         ("run_recipe", ["--recipe", "demo_de_en", "--jobs", "many"], "--jobs takes a number above 0, got many"),
         ("prepare_multi30k", ["--force", "--from"], "--from needs a value"),
     ],
@@ -120,3 +125,18 @@ def test_a_training_that_fails_shows_why_and_leaves_no_record(commands, corpus, 
     )
     assert done.returncode == 1 and "5 groups do not divide the encoder's 32 channels" in done.stderr
     assert not list(tmp_path.rglob("run.json"))
+
+
+@pytest.mark.slow
+def test_a_sweep_by_hydra_makes_runs_that_the_scripts_know(commands, corpus, root, tmp_path):
+    overrides = [f"recipe.binarized='{corpus}/bin'", f"recipe.raw='{corpus}/raw'", "train.max-update=20"]
+    overrides += ["average.last=2"]
+    sweep = [sys.executable, "-m", "fairseq_powernorm.sweep", "--multirun", "recipe=smoke_de_en", "norm=layer,power"]
+    done = commands.run([*sweep, *overrides, f"+runs='{tmp_path}'", f"hydra.sweep.dir='{tmp_path}/hydra'"])
+    assert done.returncode == 0, done.stderr
+    for norm in ("layer", "power"):
+        chosen = [word for override in overrides for word in ("--override", override)]
+        arguments = ["--recipe", "smoke_de_en", "--norm", norm, "--runs", tmp_path, *chosen]
+        done = script(commands, root, "train", *arguments)
+        assert done.returncode == 0 and "trained already" in done.stderr, done.stderr
+        assert (tmp_path / "smoke_de_en" / norm / "seed1" / "test" / "score.json").exists()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fairseq_powernorm.scoring.bleu import Score, main, paired_bootstrap, read_score, score
+from fairseq_powernorm.scoring.protocols import split_compounds
 
 REPOSITORY = Path(__file__).parents[2]
 MOSES = REPOSITORY / ".." / "shared" / "data" / "moses"
@@ -134,6 +135,24 @@ def test_paired_bootstrap_agrees_with_the_sacrebleu_command(tmp_path):
     assert ours == paired_bootstrap(systems, lines["reference"], signature)
 
 
+def test_paired_bootstrap_compares_by_the_protocol_of_the_signature(tmp_path):
+    """The p-value is that of the text with its compounds split, which is another than without."""
+    files = corpus(tmp_path)
+    lines = {name: path.read_text(encoding="utf-8").splitlines() for name, path in files.items()}
+    signature = score(files["good"], files["reference"], protocol="compounds").signature
+    systems = {"good": lines["good"], "poor": lines["poor"]}
+    ours = paired_bootstrap(systems, lines["reference"], signature)
+    split = {name: write_lines(tmp_path / f"{name}.split", map(split_compounds, lines[name])) for name in lines}
+    p_values = []
+    for texts in (split, files):
+        options = ["-i", texts["good"], texts["poor"], "--paired-bs", "--tokenize", "none", "-s", "none", "--force"]
+        _, other = sacrebleu_command(texts["reference"], *options)
+        p_values.append(other["BLEU"]["p_value"])
+    assert ours["poor"].p_value == pytest.approx(p_values[0], abs=1e-12)
+    assert ours["poor"].bleu == pytest.approx(score(files["poor"], files["reference"], protocol="compounds").bleu)
+    assert p_values[0] != p_values[1], "the comparison should be of a preparation that matters"
+
+
 def test_equal_scores_do_not_differ_significantly():
     lines = ["one two three four five", "six seven eight nine ten"]
     results = paired_bootstrap({"layer": lines, "power": lines}, lines, "nrefs:1|case:mixed|tok:13a")
@@ -147,7 +166,10 @@ def test_a_seed_that_cannot_be_repeated_is_refused(monkeypatch, seed):
         paired_bootstrap({"a": ["a"], "b": ["b"]}, ["a"], "case:lc|tok:13a")
 
 
-@pytest.mark.parametrize("signature", ["", "case:upper|tok:13a", "case:lc", "case:lc|tok:spm"])
+@pytest.mark.parametrize(
+    "signature",
+    ["", "case:upper|tok:13a", "case:lc", "case:lc|tok:spm", "case:lc|tok:13a|smooth:floor[0.10]", "case:lc|prep:x"],
+)
 def test_a_signature_that_cannot_be_repeated_is_refused(signature):
     with pytest.raises(ValueError, match=r"signature|tokenizer"):
         paired_bootstrap({"a": ["a"], "b": ["b"]}, ["a"], signature)

@@ -51,8 +51,8 @@ def write_run(folder, norm="layer", seed=1, error_rate=0.2, test_sets=("test",),
     return run
 
 
-def recorded_bleu(run, test_set="test"):
-    return json.loads((run / test_set / "score.json").read_text())["bleu"]
+def recorded(run, field="bleu"):
+    return json.loads((run / "test" / "score.json").read_text())[field]
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_read_runs_finds_every_finished_run(recipe):
     assert set(runs) == {("layer", 1), ("power", 2)}
     assert set(runs["layer", 1].scores) == {"test", "valid"}
     assert (runs["power", 2].updates, runs["power", 2].train_seconds, runs["power", 2].commit) == (7, 3, "abc123")
-    assert runs["power", 2].scores["test"].bleu == recorded_bleu(recipe / "power" / "seed2")
+    assert runs["power", 2].scores["test"].bleu == recorded(recipe / "power" / "seed2")
 
 
 def test_unfinished_runs_are_left_out_with_a_warning(recipe, caplog):
@@ -138,9 +138,9 @@ def test_no_folder_is_named(tmp_path):
 
 def test_rows_by_hand(recipe):
     """Layer has seeds 1, 2, 3, power 2, 3, 4: mean and deviation over its own, the difference over 2 and 3."""
-    layer = {seed: recorded_bleu(write_run(recipe, "layer", seed, 0.3)) for seed in (1, 2, 3)}
+    layer = {seed: recorded(write_run(recipe, "layer", seed, 0.3)) for seed in (1, 2, 3)}
     power = {
-        seed: recorded_bleu(write_run(recipe, "power", seed, 0.2, updates=100 * seed, train_seconds=seed))
+        seed: recorded(write_run(recipe, "power", seed, 0.2, updates=100 * seed, train_seconds=seed))
         for seed in (2, 3, 4)
     }
     layer_row, power_row = build_table(read_runs(recipe), "test")
@@ -224,17 +224,23 @@ def test_a_score_of_other_translations_is_refused(recipe):
 
 
 def test_markdown_cells_and_provenance(recipe):
-    layer = [recorded_bleu(write_run(recipe, "layer", seed, 0.5, train_seconds=11100)) for seed in (1, 2)]
-    power = recorded_bleu(write_run(recipe, "power", 1, 0.1, commit="def456", train_seconds=760.4))
+    layer = [recorded(write_run(recipe, "layer", seed, 0.5, train_seconds=11100)) for seed in (1, 2)]
+    power = recorded(write_run(recipe, "power", 1, 0.1, commit="def456", train_seconds=760.4))
+    chrf = {norm: [recorded(path, "chrf") for path in sorted((recipe / norm).iterdir())] for norm in ("layer", "power")}
     runs = read_runs(recipe)
     markdown = to_markdown({"test": build_table(runs, "test")}, runs, command="scripts/run_recipe.sh --recipe tiny")
-    assert "| norm | BLEU | Δ to LN | p | seeds | updates | train time |" in markdown
+    assert "| norm | BLEU | Δ to LN | p | chrF2 | seeds | updates | train time |" in markdown
     layer_text = f"{statistics.mean(layer):.2f} ± {abs(layer[0] - layer[1]) / 2**0.5:.2f}"
-    assert cells(markdown, "layer (LN)") == ["layer (LN)", layer_text, "–", "–", "1, 2", "100", "3 h 05 min"]
-    power_cells = [f"{power:.2f}", f"+{power - layer[0]:.2f}", "<0.001", "1", "100", "12 min 40 s"]
+    layer_chrf = f"{statistics.mean(chrf['layer']):.2f} ± {abs(chrf['layer'][0] - chrf['layer'][1]) / 2**0.5:.2f}"
+    layer_cells = ["layer (LN)", layer_text, "–", "–", layer_chrf, "1, 2", "100", "3 h 05 min"]
+    assert cells(markdown, "layer (LN)") == layer_cells
+    chrf_text = f"{chrf['power'][0]:.2f}"
+    power_cells = [f"{power:.2f}", f"+{power - layer[0]:.2f}", "<0.001", chrf_text, "1", "100", "12 min 40 s"]
     assert cells(markdown, "power (PN)") == ["power (PN)", *power_cells]
-    assert f"sacreBLEU `{SIGNATURE}" in markdown
-    assert "paired bootstrap, 1000 resamples, seed 12345" in markdown
+    assert f"- BLEU (protocol detokenized): sacreBLEU `{SIGNATURE}" in markdown
+    assert "- chrF2: sacreBLEU `nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:" in markdown
+    assert "paired bootstrap of the first BLEU, 1000 resamples, seed 12345" in markdown
+    assert "published" not in markdown and "prep" not in markdown
     assert "Δ and p of power are over the seeds that layer has too: 1." in markdown
     assert "- Commit: `abc123` (layer seed 1, 2), `def456` (power seed 1)" in markdown
     assert "- Hardware: 1 × CPU\n" in markdown
@@ -267,14 +273,8 @@ def test_command_writes_prints_and_does_not_overwrite(recipe, tmp_path, capsys):
     write_run(recipe, "layer", test_sets=("test", "valid"))
     write_run(recipe, "power", test_sets=("test",))
     capsys.readouterr()
-    arguments = [
-        "--runs",
-        str(recipe),
-        "--output-prefix",
-        str(tmp_path / "results" / "tiny.v1"),
-        "--command",
-        "make it",
-    ]
+    prefix = tmp_path / "results" / "tiny.v1"
+    arguments = ["--runs", str(recipe), "--output-prefix", str(prefix), "--command", "make it"]
     main(arguments)
     markdown = (tmp_path / "results" / "tiny.v1.md").read_text(encoding="utf-8")
     assert capsys.readouterr().out == markdown

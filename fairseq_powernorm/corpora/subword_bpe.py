@@ -1,0 +1,160 @@
+"""Joint byte-pair encoding (Sennrich et al. 2016) by subword-nmt: merges learnt on both sides, or given, and applied.
+
+    python -m fairseq_powernorm.corpora.subword_bpe --text data/x/tokenized --destination data/x/bpe --merges 10000
+
+The merges are those of ``subword-nmt learn-bpe`` on the training text of all languages, one after the other, and the
+text that of ``subword-nmt apply-bpe``; what is ours is that words are counted and split by all cores.
+"""
+
+import argparse
+import functools
+import io
+import logging
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from subword_nmt.apply_bpe import BPE
+from subword_nmt.learn_bpe import learn_bpe
+from tqdm import tqdm
+
+from ..files import atomic_write, run_command_line
+from .parallel_lines import Row, map_blocks, map_lines, read_rows
+
+logger = logging.getLogger(__name__)
+
+
+def count_words(rows: list[Row]) -> Counter[str]:
+    """How often each word stands in a block of lines; words are what spaces separate."""
+    return Counter(word for row in rows for line in row for word in line.strip("\r\n ").split(" ") if word)
+
+
+def learn_merges(paths: list[Path], merges: int, workers: int | None = None) -> str:
+    """The merges of ``subword-nmt learn-bpe -s MERGES`` on the concatenation of files.
+
+    Args:
+        paths: tokenised text.
+        merges: how many; fewer come out where no pair is left that stands twice.
+        workers: processes that count words; learning takes one.
+
+    Returns:
+        The content of a file of codes.
+
+    Raises:
+        ValueError: text without words, or not UTF-8.
+    """
+    words: Counter[str] = Counter()
+    for path in paths:
+        with tqdm(desc=f"words of {path.name}", unit=" lines", unit_scale=True, disable=None) as progress:
+            for lines, counted in map_blocks(count_words, read_rows([path]), workers):
+                words.update(counted)
+                progress.update(lines)
+    if not words:
+        raise ValueError(f"no words in {', '.join(map(str, paths))}")
+    logger.info("learning %d merges from %d words, %d different", merges, words.total(), len(words))
+    codes = io.StringIO()
+    learn_bpe((f"{word} {count}\n" for word, count in words.items()), codes, merges, is_dict=True)
+    return codes.getvalue()
+
+
+@functools.cache
+def read_codes(path: Path) -> BPE:
+    """The encoder of a file of codes, read once a process.
+
+    Raises:
+        ValueError: the file is not one that ``subword-nmt learn-bpe`` writes.
+    """
+    with open(path, encoding="utf-8") as stream:
+        lines = stream.read().splitlines()
+    if not lines or not lines[0].startswith("#version:"):
+        raise ValueError(f"{path}: not a file of BPE merges, its first line is not #version: …")
+    wrong = next((number for number, line in enumerate(lines[1:], start=2) if len(line.split(" ")) != 2), None)
+    if wrong is not None:
+        raise ValueError(f"{path}, line {wrong}: {lines[wrong - 1]!r} is not a merge of two symbols")
+    return BPE(io.StringIO("".join(f"{line}\n" for line in lines)))
+
+
+def encode(rows: list[Row], codes: Path) -> list[Row]:
+    """A block of lines in subwords, ``@@`` behind those that a word goes on after."""
+    bpe = read_codes(codes)
+    return [tuple(bpe.process_line(line) for line in row) for row in rows]
+
+
+def encode_corpus(
+    text: Path,
+    destination: Path,
+    languages: list[str],
+    splits: list[str],
+    merges: int,
+    codes: Path | None = None,
+    workers: int | None = None,
+    learn_only: bool = False,
+) -> None:
+    """Learns or copies the merges and writes every split in subwords.
+
+    Writes ``codes``, and ``SPLIT.LANGUAGE`` for every split. What was finished before an interruption is not done
+    again: the codes, and each split.
+
+    Args:
+        text: folder with ``SPLIT.LANGUAGE``, tokenised.
+        destination: folder for the output.
+        languages: suffixes of the sides.
+        splits: names; the first is the training text that the merges are learnt on.
+        merges: how many to learn.
+        codes: a file of merges to take instead.
+        workers: processes; all cores by default.
+        learn_only: stop before the splits.
+
+    Raises:
+        ValueError: bad text, or a bad file of codes.
+        OSError: a file is missing, or no room.
+    """
+    own_codes = destination / "codes"
+    if codes is not None:
+        read_codes(codes)
+        destination.mkdir(parents=True, exist_ok=True)
+        if own_codes.exists() and own_codes.read_bytes() != codes.read_bytes():
+            shutil.rmtree(destination)  # splits in it are of other codes
+        with open(codes, "rb") as source, atomic_write(own_codes, "wb") as output:
+            shutil.copyfileobj(source, output)
+    elif own_codes.exists():
+        logger.info("%s is there already", own_codes)
+    else:
+        learnt = learn_merges([text / f"{splits[0]}.{language}" for language in languages], merges, workers)
+        with atomic_write(own_codes) as stream:
+            stream.write(learnt)
+    for split in [] if learn_only else splits:
+        outputs = [destination / f"{split}.{language}" for language in languages]
+        if all(path.exists() for path in outputs):
+            logger.info("%s: %s is there already", destination, split)
+            continue
+        rows = read_rows([text / f"{split}.{language}" for language in languages])
+        pairs, _ = map_lines(functools.partial(encode, codes=own_codes), rows, outputs, f"{split} in subwords", workers)
+        logger.info("%s: %d pairs in subwords", split, pairs)
+
+
+def main() -> None:
+    """The command line of :func:`encode_corpus`."""
+    parser = argparse.ArgumentParser(prog="python -m fairseq_powernorm.corpora.subword_bpe", description=__doc__)
+    parser.add_argument("--text", type=Path, required=True, help="folder with SPLIT.LANGUAGE, tokenised")
+    parser.add_argument("--destination", type=Path, required=True, help="folder for codes and SPLIT.LANGUAGE")
+    parser.add_argument("--languages", default="de,en", help="in the order they are learnt on (default: de,en)")
+    parser.add_argument("--splits", default="train,valid,test", help="the first is learnt on (default: %(default)s)")
+    parser.add_argument("--merges", type=int, required=True, help="how many to learn")
+    parser.add_argument("--codes", type=Path, help="a file of merges to take instead of learning them")
+    parser.add_argument("--learn-only", action="store_true", help="write the codes and stop")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    encode_corpus(
+        arguments.text,
+        arguments.destination,
+        arguments.languages.split(","),
+        arguments.splits.split(","),
+        arguments.merges,
+        arguments.codes,
+        learn_only=arguments.learn_only,
+    )
+
+
+if __name__ == "__main__":
+    run_command_line(main)

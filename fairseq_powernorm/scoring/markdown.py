@@ -1,0 +1,159 @@
+"""The table of results as Markdown, with all that a reader needs to check or repeat it."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from .bleu import BOOTSTRAP_RESAMPLES, Score, bootstrap_seed
+from .protocols import STEP_DESCRIPTIONS
+from .published import Published
+from .rows import Row, Spread, chrf_source, rank
+from .runs import Run
+
+SHORT_NAMES = {"layer": "LN", "batch": "BN", "pn-v": "PN-V", "power": "PN"}  # as in the papers
+
+
+def to_markdown(
+    tables: Mapping[str, Sequence[Row]],
+    runs: Sequence[Run],
+    baseline: str = "layer",
+    command: str = "",
+    published: Published | None = None,
+) -> str:
+    """A table per test set and, below, all that a reader needs to check or repeat it.
+
+    Args:
+        tables: the rows of each test set, from :func:`build_table`.
+        runs: the runs that the rows are from.
+        baseline: the norm given to :func:`build_table`.
+        command: what reproduces the table; left out if empty.
+        published: the figures given to :func:`build_table`; here for their source.
+    """
+    runs = sorted((run for run in runs if set(run.scores) & set(tables)), key=lambda run: (rank(run.norm), run.seed))
+    lines = [f"# {runs[0].recipe}"]
+    for test_set, rows in tables.items():
+        columns = _columns(rows, baseline)
+        lines += ["", f"## {test_set}", ""]
+        lines.append(f"| {' | '.join(columns)} |")
+        lines.append("|---" * len(columns) + "|")
+        lines += [f"| {' | '.join(cell(row) for cell in columns.values())} |" for row in rows]
+        lines += ["", *_sources(rows, next(run for run in runs if test_set in run.scores))]
+        if published is not None and any(row.published is not None for row in rows):
+            brackets = any(row.published_difference is not None for row in rows)
+            meaning = f"; in brackets the difference to its {short(baseline)}" if brackets else ""
+            lines.append(f"- published (not ours): {f'{published.source}{meaning}'.removesuffix('.')}.")
+        baseline_seeds = next((row.seeds for row in rows if row.norm == baseline), ())
+        for row in rows:
+            if row.shared_seeds and not row.shared_seeds == row.seeds == baseline_seeds:
+                shared = ", ".join(map(str, row.shared_seeds))
+                lines.append(f"- Δ and p of {row.norm} are over the seeds that {baseline} has too: {shared}.")
+    lines += ["", "## How", ""]
+    if any(len(row.seeds) > 1 for rows in tables.values() for row in rows):
+        lines.append("- ± one standard deviation of the sample over the seeds; updates and train time are means.")
+    if any(row.p_values for rows in tables.values() for row in rows):
+        lines.append(
+            f"- p: sacreBLEU's paired bootstrap of the first BLEU, {BOOTSTRAP_RESAMPLES} resamples, seed "
+            f"{bootstrap_seed()}, one for each seed: its translations against {baseline}'s of the same seed. Equal "
+            "BLEU has p = 1."
+        )
+    lines += _preparation(tables, runs)
+    lines.append(_provenance("Commit", [(run, f"`{run.commit}`") for run in runs]))
+    lines.append(_provenance("Hardware", [(run, run.hardware) for run in runs]))
+    lines.append(_provenance("Versions", [(run, _versions(run)) for run in runs]))
+    if command:
+        lines.append(f"- Reproduce: `{command}`")
+    return "\n".join(lines) + "\n"
+
+
+def short(norm: str) -> str:
+    """A norm's name as in the papers, or its own."""
+    return SHORT_NAMES.get(norm, norm)
+
+
+def _columns(rows: Sequence[Row], baseline: str) -> dict[str, Callable[[Row], str]]:
+    """How each column's cells are written, by its heading; columns that no row can fill are left out."""
+    columns: dict[str, Callable[[Row], str]] = {
+        "norm": lambda row: f"{row.norm} ({SHORT_NAMES[row.norm]})" if row.norm in SHORT_NAMES else row.norm,
+        "BLEU": lambda row: _spread(Spread(row.bleu_mean, row.bleu_standard_deviation)),
+        f"Δ to {short(baseline)}": lambda row: "–" if row.difference is None else f"{row.difference:+z.2f}",
+        "p": lambda row: ", ".join("<0.001" if p < 0.001 else f"{p:.3f}" for p in row.p_values) or "–",
+    }
+    if any(row.published is not None for row in rows):
+        columns["published (not ours)"] = _published
+    for protocol in rows[0].further_bleu:
+        columns[f"BLEU {protocol}"] = lambda row, protocol=protocol: _spread(row.further_bleu[protocol])
+    if all(row.chrf is not None for row in rows):
+        columns["chrF2"] = lambda row: _spread(row.chrf)
+    return columns | {
+        "seeds": lambda row: ", ".join(map(str, row.seeds)),
+        "updates": lambda row: f"{row.updates:.0f}",
+        "train time": lambda row: _duration(row.train_seconds),
+    }
+
+
+def _spread(spread: Spread) -> str:
+    deviation = "" if spread.standard_deviation is None else f" ± {spread.standard_deviation:.2f}"
+    return f"{spread.mean:.2f}{deviation}"
+
+
+def _published(row: Row) -> str:
+    """With the digits that were published."""
+    difference = "" if row.published_difference is None else f" ({row.published_difference:+})"
+    return "–" if row.published is None else f"{row.published}{difference}"
+
+
+def _shown_scores(rows: Sequence[Row], run: Run) -> dict[str, Score]:
+    """A run's score for each column of BLEU, by the column's heading."""
+    test_set = rows[0].test_set
+    further = {f"BLEU {protocol}": run.score(test_set, protocol) for protocol in rows[0].further_bleu}
+    return {"BLEU": run.score(test_set), **further}
+
+
+def _sources(rows: Sequence[Row], run: Run) -> list[str]:
+    """The signature of every column of scores; all runs have the same ones."""
+    lines = []
+    for heading, score in _shown_scores(rows, run).items():
+        protocol = f" (protocol {score.protocol})" if heading == "BLEU" and score.protocol else ""
+        sentences = f", {score.sentences} sentences" if heading == "BLEU" else ""
+        lines.append(f"- {heading}{protocol}: sacreBLEU `{score.signature}`{sentences}.")
+    source = chrf_source(run, rows[0].test_set, tuple(rows[0].further_bleu))
+    if source is not None and all(row.chrf is not None for row in rows):
+        of = "" if source is run.score(rows[0].test_set) else f" ({source.protocol} text)"
+        lines.append(f"- chrF2{of}: sacreBLEU `{source.chrf_signature}`.")
+    return lines
+
+
+def _preparation(tables: Mapping[str, Sequence[Row]], runs: Sequence[Run]) -> list[str]:
+    """One line on what ``prep:`` in the signatures means; none if there is no such."""
+    steps: dict[str, str] = {}
+    for test_set, rows in tables.items():
+        run = next(run for run in runs if test_set in run.scores)
+        for score in _shown_scores(rows, run).values():
+            steps |= {step: STEP_DESCRIPTIONS[step] for step in score.settings.steps}
+    if not steps:
+        return []
+    return [f"- prep, done before sacreBLEU: {'; '.join(f'{step}: {what}' for step, what in steps.items())}."]
+
+
+def _duration(seconds: float) -> str:
+    """Two units at most: ``3 h 05 min``, ``12 min 40 s``, ``38 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _versions(run: Run) -> str:
+    return ", ".join(f"{name} {number}" for name, number in sorted(run.versions.items()))
+
+
+def _provenance(label: str, values: Sequence[tuple[Run, str]]) -> str:
+    """One line: the value that all runs share, or each value with its runs."""
+    runs_by_value: dict[str, dict[str, list[int]]] = {}
+    for run, value in values:
+        runs_by_value.setdefault(value, {}).setdefault(run.norm, []).append(run.seed)
+    if len(runs_by_value) == 1:
+        return f"- {label}: {values[0][1]}"
+    listed = []
+    for value, norms in runs_by_value.items():
+        names = "; ".join(f"{norm} seed {', '.join(map(str, seeds))}" for norm, seeds in norms.items())
+        listed.append(f"{value} ({names})")
+    return f"- {label}: {', '.join(listed)}"

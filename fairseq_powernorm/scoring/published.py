@@ -1,0 +1,66 @@
+"""Figures that others published, to stand beside ours in the table."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+
+@dataclass(frozen=True)
+class Published:
+    """BLEU from elsewhere. Decimals, since they are shown with the digits that they were published with.
+
+    Attributes:
+        test_set: the test set that they are of.
+        source: where they are from.
+        bleu: by norm.
+    """
+
+    test_set: str
+    source: str
+    bleu: Mapping[str, Decimal]
+
+    def difference(self, norm: str, baseline: str) -> Decimal | None:
+        """Published BLEU of a norm minus the baseline's; None for the baseline, or if either was not published."""
+        if norm == baseline or norm not in self.bleu or baseline not in self.bleu:
+            return None
+        return self.bleu[norm] - self.bleu[baseline]
+
+
+def choose_published(
+    figures: Sequence[str], source: str | None, test_set: str | None, test_sets: Sequence[str]
+) -> Published | None:
+    """What the options of the command line say; None if they say nothing.
+
+    Args:
+        figures: each ``NORM=BLEU``, or several with commas in between.
+        source: where they are from.
+        test_set: the test set that they are of; None for the only one.
+        test_sets: those of the table.
+
+    Raises:
+        ValueError: something other than ``NORM=BLEU``, a norm given twice, a BLEU outside 0 to 100, figures without
+            source or a source without figures, an unknown test set, or none chosen of several.
+    """
+    if not figures:
+        if source is not None or test_set is not None:
+            raise ValueError("a source or test set of published figures is given, but no figure; give --published")
+        return None
+    bleu: dict[str, Decimal] = {}
+    for figure in ",".join(figures).split(","):
+        norm, _, value = figure.strip().partition("=")
+        if not norm or not value:
+            raise ValueError(f"published figure {figure!r}; expected NORM=BLEU, such as power=35.9")
+        if norm in bleu:
+            raise ValueError(f"published figures of {norm} are {bleu[norm]} and {value}; one is allowed")
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or Decimal(value) > 100:
+            raise ValueError(f"published BLEU of {norm} is {value!r}, expected a number from 0 to 100, such as 35.9")
+        bleu[norm] = Decimal(value)
+    if not (source or "").strip():
+        raise ValueError("published figures need a source; give --published-source")
+    if test_set is None and len(test_sets) > 1:
+        raise ValueError(f"published figures are of one test set; give --published-test-set: {', '.join(test_sets)}")
+    chosen = test_sets[0] if test_set is None else test_set
+    if chosen not in test_sets:
+        raise ValueError(f"published figures are of {chosen!r}, not a test set here; there are: {', '.join(test_sets)}")
+    return Published(chosen, source.strip(), bleu)

@@ -1,0 +1,85 @@
+"""Merges and subwords are subword-nmt's own; interruption and bad codes."""
+
+import io
+from pathlib import Path
+
+import pytest
+from subword_nmt.apply_bpe import BPE
+from subword_nmt.learn_bpe import learn_bpe
+
+from fairseq_powernorm.corpora.subword_bpe import encode_corpus, learn_merges, read_codes
+from fairseq_powernorm.corpora.synthetic import write_corpus
+
+IWSLT14 = Path(__file__).resolve().parents[3] / "shared" / "data" / "iwslt14"
+
+
+@pytest.fixture
+def text(tmp_path):
+    write_corpus(tmp_path / "text", train=400, valid=30, test=30, seed=5)
+    return tmp_path / "text"
+
+
+def encode(text, destination, **options):
+    encode_corpus(text, destination, ["de", "en"], ["train", "valid", "test"], 300, workers=2, **options)
+
+
+def test_equal_to_subword_nmt(text, tmp_path):
+    encode(text, tmp_path / "bpe")
+    both = "".join((text / f"train.{language}").read_text(encoding="utf-8") for language in ("de", "en"))
+    codes = io.StringIO()
+    learn_bpe(io.StringIO(both), codes, 300)
+    assert (tmp_path / "bpe" / "codes").read_text(encoding="utf-8") == codes.getvalue()
+    encoder = BPE(io.StringIO(codes.getvalue()))
+    for name in ("train.de", "valid.en", "test.de"):
+        lines = (text / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        expected = "".join(encoder.process_line(line) for line in lines)
+        assert (tmp_path / "bpe" / name).read_text(encoding="utf-8") == expected
+        assert "@@ " in expected and expected.replace("@@ ", "") == "".join(lines)
+
+
+def test_what_is_there_is_not_done_again(text, tmp_path):
+    encode(text, tmp_path / "bpe")
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "bpe").iterdir()}
+    (tmp_path / "bpe" / "test.en").unlink()  # as if killed before it was there
+    encode(text, tmp_path / "bpe")
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "bpe").iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"test.de", "test.en"}
+
+
+def test_given_codes_replace_others_and_what_was_made_with_them(text, tmp_path):
+    encode(text, tmp_path / "bpe")
+    given = tmp_path / "given"
+    given.write_text("#version: 0.2\ne n</w>\n", encoding="utf-8")
+    learnt = (tmp_path / "bpe" / "train.de").read_bytes()
+    encode(text, tmp_path / "bpe", codes=given)
+    assert (tmp_path / "bpe" / "codes").read_bytes() == given.read_bytes()
+    assert (tmp_path / "bpe" / "train.de").read_bytes() != learnt
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("e n</w>\n", "not a file of BPE merges"), ("", "not a file"), ("#version: 0.2\na b\na b c\n", "line 3: 'a b c'")],
+)
+def test_bad_codes(tmp_path, content, message):
+    path = tmp_path / "codes"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        read_codes(path)
+
+
+def test_text_without_words(tmp_path):
+    (tmp_path / "x").write_text(" \n\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="no words in"):
+        learn_merges([tmp_path / "x"], 10, workers=1)
+
+
+@pytest.mark.realdata
+def test_the_official_subwords_of_iwslt14(tmp_path):
+    for path in sorted((IWSLT14 / "tokenized").glob("*.de")):
+        split = path.name.removesuffix(".de")
+        encode_corpus(
+            IWSLT14 / "tokenized", tmp_path / split, ["de", "en"], [split], 10000, IWSLT14 / "bpe" / "code", workers=2
+        )
+        for language in ("de", "en"):
+            ours = (tmp_path / split / f"{split}.{language}").read_bytes()
+            assert ours == (IWSLT14 / "bpe" / f"{split}.{language}").read_bytes()

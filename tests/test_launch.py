@@ -1,0 +1,121 @@
+"""The command line of recipes: dry runs whose every command parses, and what it tells the table."""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fairseq import options
+
+import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
+from fairseq_powernorm import execution, launch
+from fairseq_powernorm.recipes import compose_run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def parse(command):
+    """Gives a printed command to the parser of the program that it starts."""
+    words = shlex.split(command)
+    if words[0] == "torchrun":
+        words = [words[words.index("-m") + 1], *words[words.index("-m") + 2 :]]
+    if words[0] in ("fairseq-train", "fairseq_cli.train"):
+        return options.parse_args_and_arch(options.get_training_parser(), words[1:])
+    if words[0] == "fairseq-generate":
+        return options.parse_args_and_arch(options.get_generation_parser(), words[1:])
+    if "fairseq_cli.preprocess" in words:
+        arguments = words[words.index("fairseq_cli.preprocess") + 1 :]
+        return options.get_preprocessing_parser().parse_args(arguments)
+    if words[0].startswith("powernorm-"):
+        module = {"powernorm-average": "average", "powernorm-recalibrate": "recalibrate"}[words[0]]
+        return help_knows(f"fairseq_powernorm.checkpoints.{module}", words[1:])
+    if "-m" in words and words[words.index("-m") + 1].startswith("fairseq_powernorm."):
+        return help_knows(words[words.index("-m") + 1], words[words.index("-m") + 2 :])
+    assert words[0] == "mv" or (ROOT / words[0]).is_file(), command
+    return None
+
+
+def help_knows(module, arguments, cache={}):  # noqa: B006 (one process for each module)
+    if module not in cache:
+        done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        cache[module] = done.stdout
+    for argument in arguments:
+        assert not argument.startswith("--") or argument in cache[module], f"{module} has no {argument}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "extra", "trainings"),
+    [
+        ("iwslt14_de_en", [], 12),
+        ("wmt14_en_de_big", ["--gpus", "8", "--norms", "layer,power", "--seeds", "1"], 2),
+        ("multi30k_de_en", ["--seeds", "1", "--override", "recalibrate.batches=50"], 4),
+    ],
+)
+def test_a_dry_run_prints_every_command_and_each_parses(recipe, extra, trainings, tmp_path):
+    done = subprocess.run(
+        ["scripts/reproduce_table1.sh", "--recipe", recipe, "--runs", str(tmp_path / "runs"), "--dry-run", *extra],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    commands = done.stdout.splitlines()
+    for command in commands:
+        parse(command)
+    assert sum("fairseq_cli.preprocess" in command for command in commands) == 1
+    assert sum("train " in command and "--save-dir" in command for command in commands) == trainings
+    test_sets = len(compose_run(recipe).recipe.test_sets)
+    assert sum(command.startswith("fairseq-generate") for command in commands) == trainings * test_sets
+    assert commands[-1].startswith("scripts/table.sh") and f"reproduce_table1.sh --recipe {recipe}" in commands[-1]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_table_hears_of_the_paper_s_figures():
+    arguments = launch.table_arguments(compose_run("iwslt14_de_en"))
+    assert arguments[:2] == ["--published", "layer=35.5,batch=34.4,pn-v=35.5,power=35.9"]
+    assert arguments[2] == "--published-source" and "Shen et al. 2020, Table 1" in arguments[3]
+    assert launch.table_arguments(compose_run("multi30k_de_en")) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("recipe.prepare", "scripts/prepare_demo.sh"), ("batch.tokens_per_update", "800"), ("train.cpu", "True")],
+)
+def test_one_value_of_a_configuration(key, value):
+    assert launch.show(compose_run("demo_de_en"), Path("folder"), key) == value
+    with pytest.raises(ValueError, match="has no recipe"):
+        launch.show(compose_run("demo_de_en"), Path("folder"), "recipe.nothing")
+
+
+def test_how_devices_are_started():
+    assert execution.training_launcher(1) == []
+    assert execution.training_launcher(8) == ["--standalone", "--nproc-per-node", "8"]
+    several = execution.training_launcher(128, 16, 3, "node0:29400")
+    assert several[:6] == ["--nnodes", "16", "--node-rank", "3", "--nproc-per-node", "8"]
+    assert several[6:] == ["--master-addr", "node0", "--master-port", "29400"]
+    assert execution.shell_command("train", ["x"], several).startswith("torchrun --nnodes 16 ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((8, 3), "8 devices do not divide among 3 nodes"),
+        ((16, 2), "need HOST:PORT of the first as hardware.master, got ''"),
+        ((16, 2, 0, "node0"), "got 'node0'"),
+        ((16, 2, 2, "node0:1"), "expected a node rank from 0 to 1, got 2"),
+    ],
+)
+def test_devices_that_do_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        execution.training_launcher(*arguments)
+
+
+def test_a_machine_without_the_devices_is_told_before_hours(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    execution.check_devices(2)
+    execution.check_devices(16, nodes=8)
+    with pytest.raises(ValueError, match="has 8 CUDA devices a machine, this one has 2"):
+        execution.check_devices(8)

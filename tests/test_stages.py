@@ -1,0 +1,103 @@
+"""The stages of a run apart from fairseq: texts for every protocol, the end of a training, one process at a time."""
+
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from fairseq_powernorm import execution, stages
+from fairseq_powernorm.files import read_lines
+from fairseq_powernorm.recipes import compose_run
+
+
+def generating(*translations):
+    """Stands in for fairseq-generate: writes what it would have printed."""
+
+    def run_fairseq(program, arguments, log, *others):
+        assert program == "generate" and "averaged.pt" in " ".join(arguments)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("".join(f"D-{number}\t-1.0\t{text}\n" for number, text in enumerate(translations)))
+
+    return run_fairseq
+
+
+def recipe_with(tmp_path, name, **references):
+    """A recipe whose data lies in ``tmp_path``; references by the folder that they are in."""
+    (tmp_path / "bin").mkdir()
+    for language in ("de", "en"):
+        (tmp_path / "bin" / f"dict.{language}.txt").touch()
+    overrides = [f"recipe.binarized={tmp_path}/bin"]
+    for key, lines in references.items():
+        (tmp_path / key).mkdir()
+        config = compose_run(name)
+        (tmp_path / key / f"test.{config.recipe.target}").write_text("".join(f"{line}\n" for line in lines))
+        overrides.append(f"recipe.{key}={tmp_path}/{key}")
+    return compose_run(name, overrides=overrides)
+
+
+def test_iwslt14_is_scored_on_tokens_and_on_detokenised_text(tmp_path, monkeypatch):
+    config = recipe_with(
+        tmp_path, "iwslt14_de_en", raw=["It’s Dr. Miller's cat."], tokenized=["it &apos;s dr. miller &apos;s cat ."]
+    )
+    monkeypatch.setattr(execution, "run_fairseq", generating("it &apos;s dr. miller &apos;s cat ."))
+    stages.translate(config, tmp_path / "run")
+    folder = tmp_path / "run" / "test"
+    assert read_lines(folder / "hypothesis.txt") == read_lines(folder / "reference.txt")
+    assert read_lines(folder / "hypothesis.detokenized.txt") == ["it's dr. miller's cat."]
+    stages.score(config, tmp_path / "run")
+    assert '"protocol": "tokenized-lowercase"' in (folder / "score.json").read_text(encoding="utf-8")
+    assert '"chrf": ' in (folder / "score.detokenized-lowercase.json").read_text(encoding="utf-8")
+
+
+def test_wmt14_s_hyphens_are_joined_before_it_is_scored(tmp_path, monkeypatch):
+    config = recipe_with(tmp_path, "wmt14_en_de", raw=["Die Ein-Euro-Frage."], tokenized=["Die Ein-Euro-Frage ."])
+    monkeypatch.setattr(execution, "run_fairseq", generating("Die Ein @-@ Euro @-@ Frage ."))
+    stages.translate(config, tmp_path / "run")
+    folder = tmp_path / "run" / "test"
+    assert read_lines(folder / "hypothesis.txt") == ["Die Ein-Euro-Frage ."] == read_lines(folder / "reference.txt")
+    assert read_lines(folder / "hypothesis.detokenized.txt") == ["Die Ein-Euro-Frage."]
+
+
+@pytest.mark.parametrize(("since", "over"), [(4, False), (5, True)])
+def test_a_training_that_ran_out_of_patience_is_over(tmp_path, since, over):
+    for epoch in range(1, since + 2):
+        state = {
+            "model": {"weight": torch.zeros(1)},
+            "extra_state": {"train_iterator": {"epoch": epoch + 1}, "val_loss": 3.0 + epoch, "best": 4.0},
+        }
+        torch.save(state, tmp_path / f"checkpoint{epoch}.pt")
+    last = shutil.copy(tmp_path / f"checkpoint{since + 1}.pt", tmp_path / "checkpoint_last.pt")
+    assert stages.training_is_over(compose_run("iwslt14_de_en"), last) is over
+    assert stages.training_is_over(compose_run("iwslt14_de_en"), None) is False
+
+
+def test_a_gpu_recipe_without_a_gpu_ends_before_it_writes(tmp_path, monkeypatch):
+    config = recipe_with(tmp_path, "iwslt14_de_en")
+    config.hardware.name = "gpu"
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(ValueError, match="this one has 0; --hardware cpu trains without one"):
+        stages.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_process_waits_for_the_first_and_for_what_it_started(tmp_path):
+    """The holder is killed; the command that it had started keeps the lock until its end."""
+    holder = subprocess.Popen(
+        [
+            *(sys.executable, "-c"),
+            "import subprocess, sys, time, pathlib; from fairseq_powernorm.execution import exclusive\n"
+            f"with exclusive(pathlib.Path({str(tmp_path)!r}), 'x'):\n"
+            "    subprocess.Popen(['sleep', '2'], close_fds=False, stdout=subprocess.DEVNULL)\n"
+            "    print('held', flush=True); time.sleep(60)",
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout.readline() == b"held\n"
+    began = time.monotonic()
+    holder.kill()
+    holder.wait()
+    with execution.exclusive(tmp_path, "y"):
+        assert time.monotonic() - began > 1
