@@ -23,36 +23,12 @@ from tqdm import tqdm
 
 from fairseq_powernorm.corpora.wmt14 import LANGUAGES, TRAINING_TEXT
 from fairseq_powernorm.execution import commit, hardware
-from fairseq_powernorm.files import atomic_write, refuse_to_overwrite
+from fairseq_powernorm.files import atomic_write, bytes_below, refuse_to_overwrite
 
 ROOT = Path(__file__).resolve().parent.parent
 WORD_FORMS = {"en": 1_000_000, "de": 2_000_000}
-SYLLABLES = [
-    consonant + vowel
-    for consonant in [
-        "b",
-        "ch",
-        "d",
-        "f",
-        "g",
-        "h",
-        "k",
-        "l",
-        "m",
-        "n",
-        "p",
-        "r",
-        "s",
-        "sch",
-        "t",
-        "w",
-        "z",
-        "st",
-        "v",
-        "j",
-    ]
-    for vowel in "aeiou"
-]
+CONSONANTS = ["b", "ch", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "sch", "t", "w", "z", "st", "v", "j"]
+SYLLABLES = [consonant + vowel for consonant in CONSONANTS for vowel in "aeiou"]
 SYLLABLES = {"en": SYLLABLES, "de": [syllable.replace("u", "ü") for syllable in SYLLABLES]}
 EXTRAS = ["1.990", "z. B.", "„so“", '"so"', "Dr.", "e.g.", "x-y-z", "(und)", "3,5 %", "it's", "und/oder", "–"]
 SHARES = (0.43, 0.51, 0.06)  # of the three corpora among the pairs
@@ -166,15 +142,8 @@ def main() -> None:
     bpe += ["--destination", f"{folder}/bpe", "--languages", "en,de", "--merges", str(options.merges)]
     prefixes = [f"{folder}/bpe/{split}" for split in ("train", "valid", "test")]
     binarize = [python, "-m", "fairseq_cli.preprocess", "--source-lang", "en", "--target-lang", "de"]
-    binarize += [
-        "--joined-dictionary",
-        "--trainpref",
-        prefixes[0],
-        "--validpref",
-        prefixes[1],
-        "--testpref",
-        prefixes[2],
-    ]
+    binarize += ["--joined-dictionary", "--trainpref", prefixes[0], "--validpref", prefixes[1]]
+    binarize += ["--testpref", prefixes[2]]
     binarize += ["--destdir", f"{folder}/bin", "--workers", workers]
     stages = {
         "normalise, tokenise, clean": [python, "-c", tokenize, str(folder)],
@@ -192,6 +161,7 @@ def main() -> None:
         "merges": options.merges,
         "seconds": sum(row["seconds"] for row in rows),
         "peak_memory_gb": max(row["peak_memory_gb"] for row in rows),
+        "disk_gb_without_archives": round(bytes_below(folder) / 1e9, 2),
         "hardware": hardware(),
         "python": platform.python_version(),
         "commit": commit(),

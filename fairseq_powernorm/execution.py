@@ -1,8 +1,6 @@
 """Running fairseq's commands: printed first, logged whole, with progress; and what a run's record says of its
 surroundings."""
 
-import contextlib
-import fcntl
 import importlib.metadata
 import json
 import logging
@@ -14,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .recipes import ROOT
@@ -79,24 +77,6 @@ def check_devices(devices: int, nodes: int = 1) -> None:
         )
 
 
-@contextlib.contextmanager
-def exclusive(folder: Path, label: str) -> Iterator[None]:
-    """Holds ``folder``'s lock, the file ``.lock``, through the block; waits while another process has it.
-
-    Commands that the block starts inherit the lock. So a command whose parent was killed keeps it as long as it lives,
-    and a second start waits for it instead of writing the same files.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a", encoding="utf-8") as lock:
-        os.set_inheritable(lock.fileno(), True)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("%s: another process works on %s; waiting for it", label, folder)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def run_fairseq(
     program: str,
     arguments: Sequence[str],
@@ -138,7 +118,7 @@ def run_fairseq(
             [sys.executable, "-m", *start, *arguments],
             cwd=ROOT,
             env=variables,
-            close_fds=False,  # the lock of `exclusive` goes along
+            close_fds=False,  # the lock of `files.exclusive` goes along
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",

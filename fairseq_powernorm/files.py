@@ -1,11 +1,17 @@
 """Reading and writing files so that bad input is named and a crash leaves nothing half-written."""
 
 import contextlib
+import errno
+import fcntl
+import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -32,6 +38,47 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def exclusive(folder: str | Path) -> Iterator[None]:
+    """Holds ``folder``'s lock, the file ``.lock``, through the block; waits while another process has it.
+
+    Commands that the block starts inherit the lock. So a command whose parent was killed keeps it as long as it lives,
+    and a second start waits for it instead of writing the same files. Where the file system has no locks, the block
+    runs without one, with a warning.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a", encoding="utf-8") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("another process works on %s; waiting for it", folder)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:  # some network file systems
+            logger.warning("%s cannot be locked (%s): start no second process on it", folder, error.strerror)
+        yield
+
+
+def check_free_space(folder: str | Path, needed_bytes: float) -> None:
+    """Raises ``OSError`` if the disk of ``folder`` (which need not exist yet) has less than ``needed_bytes`` free."""
+    existing = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if needed_bytes > free:
+        needed_and_free = f"{needed_bytes / 1e9:.3f} GB needed, {free / 1e9:.3f} GB free"
+        raise OSError(errno.ENOSPC, f"not enough room on the disk: {needed_and_free}", str(folder))
+
+
+def bytes_below(folder: str | Path) -> int:
+    """The sizes of all files in a folder, at any depth; 0 if there is no such folder."""
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
+def check_room_to_grow(whole_bytes: float, *folders: str | Path) -> None:
+    """:func:`check_free_space` for what the folders, on one disk, still lack of ``whole_bytes`` each."""
+    check_free_space(folders[0], sum(max(0, whole_bytes - bytes_below(folder)) for folder in folders))
 
 
 def refuse_to_overwrite(path: str | Path, force: bool) -> None:

@@ -1,4 +1,4 @@
-"""The command line of recipes: a stage of one run, a value of a configuration, or the table of all runs.
+"""The command line of recipes: a stage of one run, a value of a configuration, room on the disk, or the table.
 
     python -m fairseq_powernorm.launch train --recipe multi30k_de_en --norm power --seed 1
     python -m fairseq_powernorm.launch translate --run runs/multi30k_de_en/power/seed1
@@ -15,7 +15,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from .dry_run import stage_commands
-from .files import run_command_line
+from .files import check_room_to_grow, run_command_line
 from .recipes import choices, compose_run, run_folder
 from .stages import STAGES, join_training, load_config, run_stage
 
@@ -84,6 +84,9 @@ def make_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("show", help="print one value of a configuration, lists separated by commas")
     add_run_options(verb)
     verb.add_argument("--key", required=True, help="such as recipe.prepare; folder is the run's")
+    verb = verbs.add_parser("room", help="end with an error where the disk has no room for the checkpoints of runs")
+    add_run_options(verb)
+    verb.add_argument("folders", nargs="+", help="the runs' folders, there or not; a trained run needs no more")
     verb = verbs.add_parser("table", help="the table of a recipe's runs: scoring.table with the published figures")
     add_run_options(verb)
     verb.add_argument("--output-prefix", required=True, help="writes PREFIX.md and PREFIX.csv, replacing them")
@@ -98,6 +101,10 @@ def main() -> None:
     config, folder = chosen_run(arguments)
     if arguments.verb == "show":
         sys.stdout.write(show(config, folder, arguments.key) + "\n")
+    elif arguments.verb == "room":
+        untrained = [path for path in arguments.folders if not (Path(path) / "run.json").exists()]
+        if untrained:
+            check_room_to_grow(config.recipe.disk_gb * 1e9, *untrained)
     elif arguments.verb == "table":
         from .scoring import table
 

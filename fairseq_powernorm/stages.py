@@ -15,7 +15,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from . import execution
-from .files import atomic_write, read_lines
+from .files import atomic_write, check_room_to_grow, exclusive, read_lines
 from .recipes import ROOT, generate_arguments, train_arguments
 
 logger = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ def train(config: DictConfig, folder: Path) -> None:
     check_data(config)
     if config.hardware.name != "cpu":
         execution.check_devices(config.hardware.devices, config.hardware.nodes)
+    check_room_to_grow(config.recipe.disk_gb * 1e9, folder)
     store_config(config, folder)
     arguments = train_arguments(config, folder)
     surroundings = {
@@ -287,5 +288,5 @@ STAGES: dict[str, Stage] = {
 
 def run_stage(name: str, config: DictConfig, folder: Path) -> None:
     """Runs one stage while holding the folder's lock, so that no other process works on the run."""
-    with execution.exclusive(folder, label_of(config)):
+    with exclusive(folder):
         STAGES[name](config, folder)

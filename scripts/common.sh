@@ -123,6 +123,40 @@ end_preparation() {
   [[ ${dry_run:-false} == true ]] || summary "data-bin/$1 is ready"
 }
 
+# prepare_from_archives NAME MODULE SOURCE TARGET MERGES FOLDERS OPTION...: all that prepare_iwslt14_de_en.sh and
+# prepare_wmt14_en_de.sh do. corpora.MODULE writes data/NAME/tokenized; --force makes the FOLDERS again. Options in the
+# script's $own_flags go to the module.
+prepare_from_archives() {
+  local name=$1 module=$2 source=$3 target=$4 merges=$5 folders from="" codes="" force=false flags=() value
+  IFS=' ' read -ra folders <<<"$6"
+  shift 6
+  dry_run=false
+  while (($#)); do
+    case $1 in
+      --from) value=$(value_of "$@"); from=$(from_caller "$value"); shift 2 ;;
+      --bpe-codes) value=$(value_of "$@"); codes=$(from_caller "$value"); shift 2 ;;
+      --merges) merges=$(value_of "$@"); shift 2 ;;
+      --force) force=true; shift ;;
+      --dry-run) dry_run=true; shift ;;
+      --help | -h) show_help ;;
+      *)
+        [[ " ${own_flags[*]-} " == *" $1 "* ]] || fail "unknown option $1; see --help"
+        flags+=("$1")
+        shift
+        ;;
+    esac
+  done
+  require_package
+  [[ -z $codes || -f $codes ]] || fail "$codes: no such file"
+  begin_preparation "$name" "$force" "${folders[@]}"
+  until_done "data/$name/tokenized" "$python" -m "fairseq_powernorm.corpora.$module" --destination "data/$name" \
+    ${from:+--from "$from"} "${flags[@]}"
+  run "$python" -m fairseq_powernorm.corpora.subword_bpe --text "data/$name/tokenized" --destination "data/$name/bpe" \
+    --languages "$source,$target" --merges "$merges" ${codes:+--codes "$codes"}
+  binarize "$name" "data/$name/bpe" "$source" "$target" train,valid,test
+  end_preparation "$name"
+}
+
 # encode_and_binarize NAME VOCABULARY SPLITS: data/NAME/raw -> BPE -> data-bin/NAME; SPLITS is train,valid,TEST,…
 encode_and_binarize() {
   run "$python" -m fairseq_powernorm.corpora.sentencepiece_bpe \

@@ -16,27 +16,5 @@
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-from="" options=() codes="" merges=10000 force=false dry_run=false
-while (($#)); do
-  case $1 in
-    --from) value=$(value_of "$@"); from=$(from_caller "$value"); shift 2 ;;
-    --any-archive) options+=(--any-archive); shift ;;
-    --bpe-codes) value=$(value_of "$@"); codes=$(from_caller "$value"); shift 2 ;;
-    --merges) merges=$(value_of "$@"); shift 2 ;;
-    --force) force=true; shift ;;
-    --dry-run) dry_run=true; shift ;;
-    --help | -h) show_help ;;
-    *) fail "unknown option $1; see --help" ;;
-  esac
-done
-
-name=iwslt14_de_en
-require_package
-begin_preparation "$name" "$force" tokenized bpe
-[[ -z $codes || -f $codes ]] || fail "$codes: no such file"
-until_done "data/$name/tokenized" "$python" -m fairseq_powernorm.corpora.iwslt14 --destination "data/$name" \
-  ${from:+--from "$from"} "${options[@]}"
-run "$python" -m fairseq_powernorm.corpora.subword_bpe --text "data/$name/tokenized" --destination "data/$name/bpe" \
-  --languages de,en --merges "$merges" ${codes:+--codes "$codes"}
-binarize "$name" "data/$name/bpe" de en train,valid,test
-end_preparation "$name"
+own_flags=(--any-archive)
+prepare_from_archives iwslt14_de_en iwslt14 de en 10000 "tokenized bpe" "$@"

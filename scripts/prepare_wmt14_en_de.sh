@@ -17,26 +17,4 @@
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-from="" codes="" merges=32764 force=false dry_run=false
-while (($#)); do
-  case $1 in
-    --from) value=$(value_of "$@"); from=$(from_caller "$value"); shift 2 ;;
-    --bpe-codes) value=$(value_of "$@"); codes=$(from_caller "$value"); shift 2 ;;
-    --merges) merges=$(value_of "$@"); shift 2 ;;
-    --force) force=true; shift ;;
-    --dry-run) dry_run=true; shift ;;
-    --help | -h) show_help ;;
-    *) fail "unknown option $1; see --help" ;;
-  esac
-done
-
-name=wmt14_en_de
-require_package
-begin_preparation "$name" "$force" tokenized raw reference bpe
-[[ -z $codes || -f $codes ]] || fail "$codes: no such file"
-until_done "data/$name/tokenized" "$python" -m fairseq_powernorm.corpora.wmt14 --destination "data/$name" \
-  ${from:+--from "$from"}
-run "$python" -m fairseq_powernorm.corpora.subword_bpe --text "data/$name/tokenized" --destination "data/$name/bpe" \
-  --languages en,de --merges "$merges" ${codes:+--codes "$codes"}
-binarize "$name" "data/$name/bpe" en de train,valid,test
-end_preparation "$name"
+prepare_from_archives wmt14_en_de wmt14 en de 32764 "tokenized raw reference bpe" "$@"

@@ -74,12 +74,13 @@ fi
 threads=$(($(nproc) / jobs))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
 
-# Every name and override is checked before the first long step.
-entries=()
+# Every name and override, and the room on the disk, are checked before the first long step.
+entries=() folders=()
 for norm in "${norm_list[@]}"; do
   for seed in "${seed_list[@]}"; do
     folder=$(show --norm "$norm" --seed "$seed" --key folder)
     entries+=("$norm $seed $folder")
+    folders+=("$folder")
   done
 done
 preparation=$(show --norm "${norm_list[0]}" --key recipe.prepare)
@@ -100,6 +101,7 @@ if [[ $dry_run == true ]]; then
   print_command "${make_table[@]}"
   exit 0
 fi
+"${launch[@]}" room --recipe "$recipe" --hardware "$hardware" --runs "$runs" "${overrides[@]}" "${folders[@]}"
 run "${preparation_words[@]}"
 
 # whole_run SLOT NORM SEED FOLDER: every stage of one run, on the devices of its slot.

@@ -1,6 +1,8 @@
 """What several tests need: the repository's root, the real data, the norms and their running."""
 
 import os
+import shutil
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,17 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=f"no real data: {REAL_DATA} does not exist"))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def limit_disk(monkeypatch):
+    """``limit_disk(FREE)`` makes every disk look as if it had FREE bytes left."""
+    usage = namedtuple("usage", "total used free")
+
+    def limit(free: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**13, 10**13 - free, free))
+
+    return limit
 
 
 @pytest.fixture(scope="session")

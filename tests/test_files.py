@@ -1,11 +1,21 @@
-"""Atomic writing and strict reading."""
+"""Atomic writing, locks, room on the disk, strict reading."""
 
+import errno
 import subprocess
 import sys
+import time
 
 import pytest
 
-from fairseq_powernorm.files import atomic_write, read_lines, read_parallel_lines, refuse_to_overwrite
+from fairseq_powernorm.files import (
+    atomic_write,
+    check_free_space,
+    check_room_to_grow,
+    exclusive,
+    read_lines,
+    read_parallel_lines,
+    refuse_to_overwrite,
+)
 
 
 def test_a_block_that_fails_leaves_the_old_file(tmp_path):
@@ -71,3 +81,44 @@ def test_an_existing_file_is_kept_without_force(tmp_path):
     refuse_to_overwrite(path, force=True)
     with pytest.raises(FileExistsError, match="--force"):
         refuse_to_overwrite(path, force=False)
+
+
+def test_a_second_process_waits_for_the_first_and_for_what_it_started(tmp_path):
+    """The holder is killed; the command that it had started keeps the lock until its end."""
+    holder = subprocess.Popen(
+        [
+            *(sys.executable, "-c"),
+            "import subprocess, sys, time, pathlib; from fairseq_powernorm.files import exclusive\n"
+            f"with exclusive(pathlib.Path({str(tmp_path)!r})):\n"
+            "    subprocess.Popen(['sleep', '2'], close_fds=False, stdout=subprocess.DEVNULL)\n"
+            "    print('held', flush=True); time.sleep(60)",
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout.readline() == b"held\n"
+    began = time.monotonic()
+    holder.kill()
+    holder.wait()
+    with exclusive(tmp_path):
+        assert time.monotonic() - began > 1
+
+
+def test_free_space_is_judged_by_the_disk_of_a_folder_that_does_not_exist_yet(limit_disk, tmp_path):
+    limit_disk(2 * 10**9)
+    check_free_space(tmp_path / "not" / "there", 2 * 10**9)
+    with pytest.raises(OSError, match=r"2.500 GB needed, 2.000 GB free") as raised:
+        check_free_space(tmp_path / "not" / "there", 2_500_000_000)
+    assert raised.value.errno == errno.ENOSPC
+
+
+def test_what_folders_hold_already_is_not_asked_for_again(limit_disk, tmp_path):
+    (tmp_path / "half" / "deep").mkdir(parents=True)
+    (tmp_path / "half" / "deep" / "file").write_bytes(bytes(60))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_bytes(bytes(300))  # more than it should, which helps no other folder
+    folders = [tmp_path / "half", tmp_path / "full", tmp_path / "none"]
+    limit_disk(40 + 100)
+    check_room_to_grow(100, *folders)
+    limit_disk(40 + 100 - 1)
+    with pytest.raises(OSError, match="not enough room"):
+        check_room_to_grow(100, *folders)

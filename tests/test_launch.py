@@ -1,5 +1,6 @@
 """The command line of recipes: dry runs whose every command parses, and what it tells the table."""
 
+import functools
 import shlex
 import subprocess
 import sys
@@ -36,13 +37,16 @@ def parse(command):
     return None
 
 
-def help_knows(module, arguments, cache={}):  # noqa: B006 (one process for each module)
-    if module not in cache:
-        done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT)
-        assert done.returncode == 0, done.stderr
-        cache[module] = done.stdout
+@functools.cache
+def help_of(module):
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def help_knows(module, arguments):
     for argument in arguments:
-        assert not argument.startswith("--") or argument in cache[module], f"{module} has no {argument}"
+        assert not argument.startswith("--") or argument in help_of(module), f"{module} has no {argument}"
 
 
 @pytest.mark.slow
@@ -119,3 +123,18 @@ def test_a_machine_without_the_devices_is_told_before_hours(monkeypatch):
     execution.check_devices(16, nodes=8)
     with pytest.raises(ValueError, match="has 8 CUDA devices a machine, this one has 2"):
         execution.check_devices(8)
+
+
+def test_room_for_every_run_that_is_not_trained(monkeypatch, tmp_path, limit_disk):
+    trained, other = tmp_path / "seed1", tmp_path / "seed2"
+    trained.mkdir()
+    command = ["launch", "room", "--recipe", "wmt14_en_de_big", str(trained), str(other)]
+    monkeypatch.setattr(sys, "argv", command)
+    limit_disk(61 * 10**9)
+    with pytest.raises(OSError, match=r"not enough room on the disk: 62.000 GB needed, 61.000 GB free"):
+        launch.main()
+    (trained / "run.json").touch()
+    launch.main()
+    monkeypatch.setattr(sys, "argv", command[:-1])  # no run is left to train
+    limit_disk(0)
+    launch.main()

@@ -1,9 +1,6 @@
-"""The stages of a run apart from fairseq: texts for every protocol, the end of a training, one process at a time."""
+"""The stages of a run apart from fairseq: texts for every protocol, the end of a training, room on the disk."""
 
 import shutil
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -83,21 +80,9 @@ def test_a_gpu_recipe_without_a_gpu_ends_before_it_writes(tmp_path, monkeypatch)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_second_process_waits_for_the_first_and_for_what_it_started(tmp_path):
-    """The holder is killed; the command that it had started keeps the lock until its end."""
-    holder = subprocess.Popen(
-        [
-            *(sys.executable, "-c"),
-            "import subprocess, sys, time, pathlib; from fairseq_powernorm.execution import exclusive\n"
-            f"with exclusive(pathlib.Path({str(tmp_path)!r}), 'x'):\n"
-            "    subprocess.Popen(['sleep', '2'], close_fds=False, stdout=subprocess.DEVNULL)\n"
-            "    print('held', flush=True); time.sleep(60)",
-        ],
-        stdout=subprocess.PIPE,
-    )
-    assert holder.stdout.readline() == b"held\n"
-    began = time.monotonic()
-    holder.kill()
-    holder.wait()
-    with execution.exclusive(tmp_path, "y"):
-        assert time.monotonic() - began > 1
+def test_a_disk_too_small_for_the_checkpoints_ends_before_the_training(tmp_path, limit_disk):
+    config = recipe_with(tmp_path, "iwslt14_de_en")
+    limit_disk(5 * 10**9)
+    with pytest.raises(OSError, match=r"not enough room on the disk: 6.000 GB needed, 5.000 GB free"):
+        stages.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

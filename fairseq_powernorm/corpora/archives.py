@@ -17,7 +17,8 @@ from typing import IO
 
 from tqdm import tqdm
 
-from .download import CHUNK, check_free_space
+from ..files import check_free_space
+from .download import CHUNK
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,6 @@ disk, when all of it does. It is not remembered between calls: reading a gigabyt
 hours, and a note that says "checked" would outlive the file that it spoke of.
 """
 
-import contextlib
-import errno
-import fcntl
 import hashlib
 import http.client
 import logging
@@ -17,13 +14,13 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ..files import atomic_write
+from ..files import atomic_write, check_free_space, exclusive
 
 logger = logging.getLogger(__name__)
 
@@ -97,31 +94,6 @@ def _check(path: Path, remote: RemoteFile, name: str | Path) -> None:
         label = {"sha256": "SHA-256", "md5": "MD5"}[algorithm]
         if (found := digest_of(path, algorithm)) != expected:
             raise ValueError(f"{name}: {label} is {found}, expected {expected}; the file is damaged or another version")
-
-
-def check_free_space(folder: str | Path, needed_bytes: int) -> None:
-    """Raises ``OSError`` if the disk of ``folder`` (which need not exist yet) has less than ``needed_bytes`` free."""
-    existing = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if needed_bytes > free:
-        needed_and_free = f"{needed_bytes / 1e9:.3f} GB needed, {free / 1e9:.3f} GB free"
-        raise OSError(errno.ENOSPC, f"not enough room on the disk: {needed_and_free}", str(folder))
-
-
-@contextlib.contextmanager
-def _one_process_at_a_time(folder: Path) -> Iterator[None]:
-    """Keeps two processes from writing the same part: the second waits, and then finds the file there."""
-    descriptor = os.open(folder, os.O_RDONLY)  # the folder itself is locked, so no lock file is left behind
-    try:
-        with contextlib.suppress(OSError):  # some network file systems lock no folders
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.info("waiting for another process that fetches into %s", folder)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _size_of(path: Path) -> int:
@@ -274,8 +246,7 @@ def fetch(remote: RemoteFile, folder: str | Path, source: str | Path | None = No
     """
     folder, source = Path(folder), None if source is None else Path(source)
     check_free_space(folder, _bytes_to_come(remote, folder, source))
-    folder.mkdir(parents=True, exist_ok=True)
-    with _one_process_at_a_time(folder):
+    with exclusive(folder):  # a second process waits, and then finds the file there
         destination = folder / remote.name
         if destination.exists():
             _check(destination, remote, destination)

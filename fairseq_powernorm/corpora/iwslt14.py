@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..files import atomic_write, read_lines, run_command_line
+from ..files import atomic_write, check_room_to_grow, read_lines, run_command_line
 from . import moses
 from .archives import extract
 from .cleaning import clean_pair
@@ -56,6 +56,7 @@ MD5 = {
     "valid.en": "481d704963d0a48c29c8822df0c30630",
 }
 REFERENCE_WORDS = 131_156
+DISK_BYTES = 300e6  # archive, text before and after tokenisation, subwords and binary form; asked for at the start
 
 MARKS = re.compile(r"</?(?:title|description)>")
 NOT_TEXT = ("<url>", "<talkid>", "<keywords>")
@@ -156,9 +157,10 @@ def write_corpus(destination: str | Path, source: str | Path | None = None, any_
 
     Raises:
         ValueError: a checksum, a number of lines or a text is not the known one.
-        OSError: a file is missing, the network or the disk fails.
+        OSError: a file is missing, the network fails, or the disk has no room for the whole preparation.
     """
     destination = Path(destination)
+    check_room_to_grow(DISK_BYTES, destination)
     remote = replace(ARCHIVE, size=None, md5=None) if any_archive else ARCHIVE
     archive = fetch(remote, destination / "archives", source)
     members = {TRAINING_TEXT.format(language=language) for language in LANGUAGES}

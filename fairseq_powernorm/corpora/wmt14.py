@@ -13,7 +13,7 @@ import functools
 import logging
 from pathlib import Path
 
-from ..files import atomic_write, read_lines, run_command_line
+from ..files import atomic_write, check_room_to_grow, read_lines, run_command_line
 from . import moses
 from .archives import extract
 from .cleaning import clean_pair
@@ -76,6 +76,7 @@ DEVELOPMENT_TEXT = {
 }
 TEST_TEXT = {"en": "test-full/newstest2014-deen-src.en.sgm", "de": "test-full/newstest2014-deen-ref.de.sgm"}
 SENTENCES = {"valid": 3000, "test": 3003}
+DISK_BYTES = 10e9  # archives, text before and after tokenisation, subwords and binary form; asked for at the start
 
 
 def prepare_line(line: str, language: str) -> str:
@@ -156,10 +157,11 @@ def write_corpus(destination: str | Path, source: str | Path | None = None) -> N
 
     Raises:
         ValueError: a checksum or a number of lines is not the known one.
-        OSError: a file is missing, the network or the disk fails.
+        OSError: a file is missing, the network fails, or the disk has no room for the whole preparation.
     """
     destination = Path(destination)
     original, tokenized = destination / "original", destination / "tokenized"
+    check_room_to_grow(DISK_BYTES, destination)
     wanted = {
         remote: {pattern.format(language=language) for language in LANGUAGES}
         for remote, pattern in TRAINING_TEXT.items()

@@ -5,9 +5,7 @@ import gzip
 import io
 import os
 import re
-import shutil
 import tarfile
-from collections import namedtuple
 
 import pytest
 
@@ -215,9 +213,8 @@ def test_reading_stops_at_the_last_member_wanted(tmp_path):
     assert files_below(tmp_path / "to") == sorted(FILES)
 
 
-def test_a_disk_too_small_is_noticed_before_the_file_is_written(path, tmp_path, monkeypatch):
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10**6, 0, 100_000))
+def test_a_disk_too_small_is_noticed_before_the_file_is_written(path, tmp_path, limit_disk):
+    limit_disk(100_000)
     write_archive(path, plain_files())
     with pytest.raises(OSError, match=r"not enough room on the disk: 0.000 GB needed"):
         extract(path, tmp_path / "to")

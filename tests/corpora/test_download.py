@@ -1,7 +1,6 @@
 """Downloads: checked, whole or not at all. A server on this machine stands for the archives', with its faults."""
 
 import errno
-import fcntl
 import hashlib
 import http.client
 import http.server
@@ -9,17 +8,16 @@ import io
 import logging
 import os
 import re
-import shutil
 import threading
 import time
 import urllib.request
 import urllib.response
-from collections import namedtuple
 
 import pytest
 
 from fairseq_powernorm.corpora import download
-from fairseq_powernorm.corpora.download import RemoteFile, check_free_space, digest_of, fetch, fetch_all
+from fairseq_powernorm.corpora.download import RemoteFile, digest_of, fetch, fetch_all
+from fairseq_powernorm.files import exclusive
 
 CONTENT = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -94,7 +92,7 @@ def remote(*urls, **changes):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
 def test_a_file_arrives_whole_and_is_not_fetched_again(server, tmp_path):
@@ -303,30 +301,17 @@ def test_a_missing_copy_is_named_and_nothing_made(tmp_path):
     assert not (tmp_path / "to").exists()
 
 
-def limit_disk(monkeypatch, free):
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12 - free, free))
-
-
-def test_free_space_is_judged_by_the_disk_of_a_folder_that_does_not_exist_yet(monkeypatch, tmp_path):
-    limit_disk(monkeypatch, 2 * 10**9)
-    check_free_space(tmp_path / "not" / "there", 2 * 10**9)
-    with pytest.raises(OSError, match=r"2.500 GB needed, 2.000 GB free") as raised:
-        check_free_space(tmp_path / "not" / "there", 2_500_000_000)
-    assert raised.value.errno == errno.ENOSPC
-
-
 @pytest.mark.parametrize("known", [{}, {"size": None}])
-def test_a_full_disk_is_noticed_before_anything_is_written(server, tmp_path, monkeypatch, known):
-    limit_disk(monkeypatch, len(CONTENT) - 1)
+def test_a_full_disk_is_noticed_before_anything_is_written(server, tmp_path, limit_disk, known):
+    limit_disk(len(CONTENT) - 1)
     with pytest.raises(OSError, match="not enough room"):
         fetch(remote(server.url(), NOWHERE, **known), tmp_path)
     assert names(tmp_path) == [] and len(server.requests) == (0 if not known else 1)
 
 
-def test_room_is_needed_only_for_the_bytes_still_to_come(server, tmp_path, monkeypatch):
+def test_room_is_needed_only_for_the_bytes_still_to_come(server, tmp_path, limit_disk):
     (tmp_path / "file.tgz.part").write_bytes(CONTENT[:HALF])
-    limit_disk(monkeypatch, len(CONTENT) - HALF)
+    limit_disk(len(CONTENT) - HALF)
     assert fetch(remote(server.url()), tmp_path).read_bytes() == CONTENT
 
 
@@ -380,27 +365,25 @@ def test_all_files_come_in_their_order(server, tmp_path):
     assert names(tmp_path) == ["a", "b"]
 
 
-def test_nothing_is_fetched_if_the_last_file_cannot_be(server, tmp_path, monkeypatch):
+def test_nothing_is_fetched_if_the_last_file_cannot_be(server, tmp_path, limit_disk):
     (tmp_path / "a").write_bytes(CONTENT)
     with pytest.raises(FileNotFoundError, match="b does not exist"):
         fetch_all([remote(name="a"), remote(name="b")], tmp_path / "to", tmp_path)
     (tmp_path / "b").write_bytes(CONTENT[:HALF])
     with pytest.raises(ValueError, match=f"b: {HALF} bytes, expected {len(CONTENT)}"):
         fetch_all([remote(name="a"), remote(name="b")], tmp_path / "to", tmp_path)
-    limit_disk(monkeypatch, 2 * len(CONTENT) - 1)
+    limit_disk(2 * len(CONTENT) - 1)
     with pytest.raises(OSError, match="not enough room"):
         fetch_all([remote(server.url(), name="a"), remote(server.url(), name="b")], tmp_path / "to")
     assert not (tmp_path / "to").exists() and server.requests == []
 
 
 def test_a_second_process_waits_and_finds_the_file_there(server, tmp_path):
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)  # as another process holds it that downloads
-    waiting = threading.Thread(target=fetch, args=(remote(server.url()), tmp_path))
-    waiting.start()
-    time.sleep(0.3)
-    assert waiting.is_alive() and server.requests == []
-    (tmp_path / "file.tgz").write_bytes(CONTENT)
-    os.close(descriptor)
+    with exclusive(tmp_path):  # as another process holds it that downloads
+        waiting = threading.Thread(target=fetch, args=(remote(server.url()), tmp_path))
+        waiting.start()
+        time.sleep(0.3)
+        assert waiting.is_alive() and server.requests == []
+        (tmp_path / "file.tgz").write_bytes(CONTENT)
     waiting.join(30)
     assert not waiting.is_alive() and server.requests == []

@@ -100,3 +100,10 @@ def test_another_validation_set_is_refused(archives, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"newstest2013.de of dev.tgz: MD5 is .*, expected 0000"):
         wmt14.write_corpus(tmp_path / "data", archives)
     assert not (tmp_path / "data" / "tokenized").exists()
+
+
+def test_a_disk_too_small_for_the_whole_ends_before_the_first_byte(archives, tmp_path, limit_disk):
+    limit_disk(int(wmt14.DISK_BYTES) - 1)
+    with pytest.raises(OSError, match=r"not enough room on the disk: 10.000 GB needed"):
+        wmt14.write_corpus(tmp_path / "data", archives)
+    assert not (tmp_path / "data").exists()
