@@ -4,6 +4,7 @@ import inspect
 
 from .norms.base import TokenNorm
 from .norms.batch_norm import BatchNorm
+from .norms.folded import FoldedNorm
 from .norms.layer_norm import LayerNorm
 from .norms.pn_v import PNV
 from .norms.power_norm import PowerNorm
@@ -17,6 +18,10 @@ NORMS: dict[str, type[TokenNorm]] = {
     "power": PowerNorm,
     "power-released": PowerNormReleased,
 }
+
+
+FOLDED = "folded"
+"""In a checkpoint's flags: a site whose norm has gone into the linear layer behind it. Not to be chosen."""
 
 
 def available_norms() -> tuple[str, ...]:
@@ -58,11 +63,13 @@ def build_norm(name: str, channels: int, **settings) -> TokenNorm:
     return NORMS[name](channels, **settings)
 
 
-def build_from_spec(spec: NormSpec, channels: int) -> TokenNorm:
+def build_from_spec(spec: NormSpec, channels: int) -> TokenNorm | FoldedNorm:
     """Builds the norm of one site of a model from its flags; settings that it has no use for are left out.
 
     Raises:
         ValueError: unknown name or a value outside its range.
     """
+    if spec.name == FOLDED:
+        return FoldedNorm()
     taken = settings_of(spec.name)
     return build_norm(spec.name, channels, **{key: value for key, value in spec.settings().items() if key in taken})

@@ -13,6 +13,8 @@ REAL_DATA = ROOT.parent / "shared" / "data"
 
 
 def pytest_configure(config):
+    if not torch.cuda.is_available():  # before anything imports Triton
+        os.environ.setdefault("TRITON_INTERPRET", "1")
     torch.set_num_threads(1)  # tiny tensors; more threads only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

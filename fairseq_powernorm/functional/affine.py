@@ -1,8 +1,11 @@
 """What every batch norm of tokens ends in: one multiply and one add per channel."""
 
+import torch
 from torch import Tensor
 
+from .group_scaling import group_scaling
 from .precision import at_least_float32
+from .rows import normalize
 
 
 def scale_and_shift(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -11,10 +14,16 @@ def scale_and_shift(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def normalize_by_constants(
-    rows: Tensor, mean: Tensor | None, square_deviation: Tensor, weight: Tensor, bias: Tensor, eps: float
+    rows: Tensor,
+    mean: Tensor | None,
+    square_deviation: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    groups: int = 0,
 ) -> Tensor:
-    """Evaluation mode of batch, pn-v and power: y = γ (x − μ) / √(d + ε) + β with constant μ and d, differentiable
-    by x, γ and β.
+    """Evaluation mode of batch, pn-v and power: y = γ (s − μ) / √(d + ε) + β with constant μ and d, differentiable
+    by x, γ and β. s is x, or with group scaling the scaled x.
 
     Args:
         rows: (N, C).
@@ -23,10 +32,15 @@ def normalize_by_constants(
         weight: γ (C,).
         bias: β (C,).
         eps: ε > 0.
+        groups: G ≥ 0 groups of channels that each token is scaled by first; 0 leaves it out.
 
     Returns:
         (N, C) in the dtype of ``rows``.
     """
     scale = at_least_float32(weight) * (square_deviation + eps).rsqrt()
     shift = at_least_float32(bias) if mean is None else at_least_float32(bias) - mean * scale
-    return (at_least_float32(rows) * scale + shift).to(rows.dtype)
+    if (groups or rows.dtype != scale.dtype) and not torch.is_grad_enabled():
+        return normalize(rows, None, None, scale, shift, groups, eps)[0]  # one pass, which knows no gradient
+    if groups:
+        rows = group_scaling(rows, groups, eps)
+    return torch.addcmul(shift, at_least_float32(rows), scale).to(rows.dtype)

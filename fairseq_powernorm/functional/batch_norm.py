@@ -1,42 +1,43 @@
 """BatchNorm over tokens (Ioffe and Szegedy 2015) with padding left out."""
 
-import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..masking import zero_padding
 from .precision import at_least_float32
 from .reduction import Reduce, keep_local
+from .rows import gradient, gradient_sums, normalize
 
 
 class BatchNormFunction(Function):
     """Forward and exact backward; see :func:`batch_norm`."""
 
     @staticmethod
-    def forward(ctx, rows, weight, bias, padding, mean, variance, count, eps, reduce):
+    def forward(ctx, rows, weight, bias, padding, mean, variance, count, eps, groups, reduce):
         """Y, (N, C); keeps what the backward pass needs."""
-        real = zero_padding(rows, padding)
         inverse_root = (variance + eps).rsqrt()
-        ctx.save_for_backward(real, weight, padding, mean, inverse_root, count)
-        ctx.reduce = reduce
-        normalized = (at_least_float32(real) - mean).mul_(inverse_root)
-        return normalized.mul_(at_least_float32(weight)).add_(at_least_float32(bias)).to(rows.dtype)
+        ctx.save_for_backward(rows, weight, padding, mean, inverse_root, count)
+        ctx.reduce, ctx.group_scaling = reduce, (groups, eps)
+        scale = at_least_float32(weight) * inverse_root
+        return normalize(rows, padding, mean, scale, at_least_float32(bias), groups, eps)[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
         """dX, dγ, dβ."""
-        real, weight, padding, mean, inverse_root, count = ctx.saved_tensors
-        grad = at_least_float32(zero_padding(grad_output, padding))
-        gamma = at_least_float32(weight)
-        normalized = (at_least_float32(real) - mean).mul_(inverse_root)
-        grad_weight, grad_bias = (grad * normalized).sum(dim=0), grad.sum(dim=0)
-        product_sum, grad_sum = ctx.reduce([gamma * grad_weight, gamma * grad_bias])
-        tokens = count.clamp(min=1)
-        centred = torch.addcmul(grad * gamma - grad_sum / tokens, normalized, product_sum / tokens, value=-1)
-        grad_rows = zero_padding(centred.mul_(inverse_root), padding).to(real.dtype)
-        return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), *[None] * 6
+        rows, weight, padding, mean, inverse_root, count = ctx.saved_tensors
+        gamma, tokens = at_least_float32(weight), count.clamp(min=1)
+        product_sum, grad_bias = gradient_sums(rows, grad_output, padding, mean, *ctx.group_scaling)
+        grad_weight = product_sum * inverse_root
+        projection_sum, mean_sum = ctx.reduce([gamma * grad_weight, gamma * grad_bias])
+        grad_rows, *_ = gradient(
+            *(rows, grad_output, padding, mean),
+            gamma * inverse_root,
+            projection_sum / tokens * inverse_root.square(),
+            mean_sum / tokens * inverse_root,
+            *ctx.group_scaling,
+        )
+        return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), *[None] * 7
 
 
 def batch_norm(
@@ -48,25 +49,27 @@ def batch_norm(
     variance: Tensor,
     count: Tensor,
     eps: float,
+    groups: int = 0,
     reduce: Reduce = keep_local,
 ) -> Tensor:
-    """BatchNorm in training: Y = γ ⊙ (x − μ_B)/√(σ_B² + ε) + β, with the gradient through μ_B and σ_B.
+    """BatchNorm in training: Y = γ ⊙ (s − μ_B)/√(σ_B² + ε) + β, with the gradient through μ_B and σ_B.
 
-    dX = (g − mean g − X̂ ⊙ mean(g ⊙ X̂))/√(σ_B² + ε), g = γ ⊙ dY, means over the real tokens (of all ranks).
+    ds = (g − mean g − X̂ ⊙ mean(g ⊙ X̂))/√(σ_B² + ε), g = γ ⊙ dY, means over the real tokens (of all ranks). s is x, or
+    with group scaling the scaled x, whose gradient follows.
 
     Args:
         rows: x (N, C).
         weight: γ (C,).
         bias: β (C,).
-        padding: (N, 1), True at padding, or None. Rows of padding come out as if they held zeros and get a gradient
-            of 0.
+        padding: (N, 1), True at padding, or None. Rows of padding come out as β and get a gradient of 0.
         mean: μ_B (C,) of these very rows.
         variance: σ_B² (C,), biased, of these very rows.
         count: the number of real tokens (of all ranks) that the statistics were taken over, a scalar.
         eps: ε > 0.
+        groups: G ≥ 0 groups of channels that each token is scaled by first; 0 leaves it out.
         reduce: sums over ranks.
 
     Returns:
         (N, C) in the dtype of ``rows``.
     """
-    return BatchNormFunction.apply(rows, weight, bias, padding, mean, variance, count, eps, reduce)
+    return BatchNormFunction.apply(rows, weight, bias, padding, mean, variance, count, eps, groups, reduce)

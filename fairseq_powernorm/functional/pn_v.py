@@ -1,57 +1,39 @@
 """PN-V: divide by the batch's quadratic mean, no centring (Shen et al. 2020, Definition 1)."""
 
-import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..masking import zero_padding
-from .affine import scale_and_shift
 from .precision import at_least_float32
 from .reduction import Reduce, keep_local
-
-
-def output_gradient_sums(grad: Tensor, real: Tensor, inverse_root: Tensor) -> tuple[Tensor, Tensor]:
-    """dγ = Σ dY ⊙ X̂ and dβ = Σ dY, (C,) each, for X̂ = x · ``inverse_root``; rows of padding have to be zero."""
-    return (grad * real).sum(dim=0) * inverse_root, grad.sum(dim=0)
-
-
-def project_gradient(grad: Tensor, real: Tensor, weight: Tensor, inverse_root: Tensor, projection: Tensor) -> Tensor:
-    """dX = (g − projection ⊙ X̂) / ψ with g = γ ⊙ dY and X̂ = x / ψ, zero where both rows are (padding).
-
-    Args:
-        grad: dY (N, C), zero at padding.
-        real: x (N, C), zero at padding.
-        weight: γ (C,).
-        inverse_root: 1/ψ (C,).
-        projection: Λ of PN-V or ν of PowerNorm (C,).
-    """
-    return torch.addcmul(grad * (weight * inverse_root), real, projection * inverse_root.square(), value=-1)
+from .rows import gradient, gradient_sums, normalize
 
 
 class PNVFunction(Function):
     """Forward and exact backward; see :func:`pn_v`."""
 
     @staticmethod
-    def forward(ctx, rows, weight, bias, padding, square_mean, count, eps, reduce):
+    def forward(ctx, rows, weight, bias, padding, square_mean, count, eps, groups, reduce):
         """Y, (N, C); keeps what the backward pass needs."""
-        real = zero_padding(rows, padding)
         inverse_root = (square_mean + eps).rsqrt()
-        ctx.save_for_backward(real, weight, padding, inverse_root, count)
-        ctx.reduce = reduce
-        return scale_and_shift(real, at_least_float32(weight) * inverse_root, at_least_float32(bias))
+        ctx.save_for_backward(rows, weight, padding, inverse_root, count)
+        ctx.reduce, ctx.group_scaling = reduce, (groups, eps)
+        scale = at_least_float32(weight) * inverse_root
+        return normalize(rows, padding, None, scale, at_least_float32(bias), groups, eps)[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
         """dX, dγ, dβ."""
-        real, weight, padding, inverse_root, count = ctx.saved_tensors
-        grad, wide, gamma = (at_least_float32(t) for t in (zero_padding(grad_output, padding), real, weight))
-        grad_weight, grad_bias = output_gradient_sums(grad, wide, inverse_root)
+        rows, weight, padding, inverse_root, count = ctx.saved_tensors
+        gamma = at_least_float32(weight)
+        product_sum, grad_bias = gradient_sums(rows, grad_output, padding, None, *ctx.group_scaling)
+        grad_weight = product_sum * inverse_root
         (projection_sum,) = ctx.reduce([gamma * grad_weight])
         projection = projection_sum / count.clamp(min=1)
-        grad_rows = project_gradient(grad, wide, gamma, inverse_root, projection).to(real.dtype)
-        return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), None, None, None, None, None
+        grad_scale, grad_product = gamma * inverse_root, projection * inverse_root.square()
+        grad_rows, *_ = gradient(rows, grad_output, padding, None, grad_scale, grad_product, None, *ctx.group_scaling)
+        return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), *[None] * 6
 
 
 def pn_v(
@@ -62,11 +44,13 @@ def pn_v(
     square_mean: Tensor,
     count: Tensor,
     eps: float,
+    groups: int = 0,
     reduce: Reduce = keep_local,
 ) -> Tensor:
-    """PN-V in training: Y = γ ⊙ x/√(ψ_B² + ε) + β (Definition 1), with the gradient through ψ_B.
+    """PN-V in training: Y = γ ⊙ s/√(ψ_B² + ε) + β (Definition 1), with the gradient through ψ_B.
 
-    dX = (g − Λ X̂)/√(ψ_B² + ε), g = γ ⊙ dY, Λ = mean(g ⊙ X̂) over the real tokens (of all ranks).
+    ds = (g − Λ X̂)/√(ψ_B² + ε), g = γ ⊙ dY, Λ = mean(g ⊙ X̂) over the real tokens (of all ranks). s is x, or with
+    group scaling the scaled x, whose gradient follows.
 
     Args:
         rows: x (N, C).
@@ -76,9 +60,10 @@ def pn_v(
         square_mean: ψ_B² (C,), the quadratic mean of these very rows; the backward pass differentiates through it.
         count: the number of real tokens (of all ranks) that ψ_B² was taken over, a scalar.
         eps: ε > 0.
+        groups: G ≥ 0 groups of channels that each token is scaled by first; 0 leaves it out.
         reduce: sums over ranks.
 
     Returns:
         (N, C) in the dtype of ``rows``.
     """
-    return PNVFunction.apply(rows, weight, bias, padding, square_mean, count, eps, reduce)
+    return PNVFunction.apply(rows, weight, bias, padding, square_mean, count, eps, groups, reduce)

@@ -1,31 +1,14 @@
 """PowerNorm: running quadratic mean forward, approximate backward (Shen et al. 2020, Definition 3, Algorithm 2)."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..masking import zero_padding
-from .affine import scale_and_shift
-from .pn_v import output_gradient_sums, project_gradient
+from ..masking import count_tokens
 from .precision import at_least_float32
 from .reduction import Reduce, keep_local
-
-
-class PowerStatistics(NamedTuple):
-    """What one training forward pass of PowerNorm goes by.
-
-    Attributes:
-        square_mean: ψ² (C,) that the rows are divided by: ψ²_{t−1}, or ψ_B² during warm-up.
-        batch_square_mean: ψ_B² (C,) of these very rows.
-        count: the number of real tokens that ψ_B² was taken over, a scalar.
-    """
-
-    square_mean: Tensor
-    batch_square_mean: Tensor
-    count: Tensor
+from .rows import gradient, gradient_sums, normalize
 
 
 def next_projection(projection: Tensor, square_mean_ratio: Tensor, correlation: Tensor, alpha: float) -> Tensor:
@@ -48,32 +31,46 @@ class PowerNormFunction(Function):
     """Forward and approximate backward; see :func:`power_norm`."""
 
     @staticmethod
-    def forward(ctx, rows, weight, bias, padding, statistics, projection, warming_up, alpha, eps, reduce):
-        """Y, (N, C); keeps what the backward pass needs."""
-        real = zero_padding(rows, padding)
-        inverse_root = (statistics.square_mean + eps).rsqrt()
-        ctx.save_for_backward(real, weight, padding, inverse_root)
-        ctx.statistics, ctx.projection, ctx.reduce = statistics, projection, reduce
-        ctx.warming_up, ctx.alpha = warming_up, alpha
-        return scale_and_shift(real, at_least_float32(weight) * inverse_root, at_least_float32(bias))
+    def forward(
+        ctx, rows, weight, bias, padding, square_mean, measured, projection, warming_up, alpha, eps, groups, reduce
+    ):
+        """Y (N, C), ψ_B² (C,) and the number of real tokens; keeps what the backward pass needs."""
+        inverse_root = (square_mean + eps).rsqrt()
+        scale = at_least_float32(weight) * inverse_root
+        output, squares = normalize(rows, padding, None, scale, at_least_float32(bias), groups, eps)
+        if measured is None:
+            sums, count = reduce([squares, count_tokens(rows, padding)])
+            measured = sums / count.clamp(min=1), count
+        batch_square_mean, count = measured
+        ctx.save_for_backward(rows, weight, padding, inverse_root, batch_square_mean, count)
+        ctx.projection, ctx.reduce, ctx.warming_up, ctx.alpha = projection, reduce, warming_up, alpha
+        ctx.group_scaling = groups, eps
+        ctx.mark_non_differentiable(batch_square_mean, count)
+        return output, batch_square_mean, count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_output):
+    def backward(ctx, grad_output, *_):
         """dX, dγ, dβ; moves ν."""
-        real, weight, padding, inverse_root = ctx.saved_tensors
-        count = ctx.statistics.count.clamp(min=1)
-        grad, wide, gamma = (at_least_float32(t) for t in (zero_padding(grad_output, padding), real, weight))
-        grad_weight, grad_bias = output_gradient_sums(grad, wide, inverse_root)
-        (correlation_sum,) = ctx.reduce([gamma * grad_weight])
-        correlation = correlation_sum / count
-        # Γ needs no pass of its own: X̂ is x times a constant, so mean X̂² follows from the forward pass's mean x².
-        square_mean_ratio = ctx.statistics.batch_square_mean * inverse_root.square()
-        projection = correlation if ctx.warming_up else ctx.projection
-        grad_rows = project_gradient(grad, wide, gamma, inverse_root, projection).to(real.dtype)
-        updated = next_projection(ctx.projection, square_mean_ratio, correlation, ctx.alpha)
-        ctx.projection.copy_(torch.where(ctx.statistics.count > 0, updated, ctx.projection))
-        return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), *[None] * 7
+        rows, weight, padding, inverse_root, batch_square_mean, count = ctx.saved_tensors
+        gamma, tokens = at_least_float32(weight), count.clamp(min=1)
+        projection = ctx.projection
+        if ctx.warming_up:  # PN-V's own, which has to be known before the pass over the rows
+            product_sum, _ = gradient_sums(rows, grad_output, padding, None, *ctx.group_scaling)
+            (correlation_sum,) = ctx.reduce([gamma * product_sum * inverse_root])
+            projection = correlation_sum / tokens
+        grad_scale, grad_product = gamma * inverse_root, projection * inverse_root.square()
+        grad_rows, product_sum, grad_bias = gradient(
+            rows, grad_output, padding, None, grad_scale, grad_product, None, *ctx.group_scaling
+        )
+        grad_weight = product_sum * inverse_root
+        if not ctx.warming_up:
+            (correlation_sum,) = ctx.reduce([gamma * grad_weight])
+        # Γ needs no pass of its own: X̂ is s times a constant, so mean X̂² follows from the forward pass's mean s².
+        square_mean_ratio = batch_square_mean * inverse_root.square()
+        updated = next_projection(ctx.projection, square_mean_ratio, correlation_sum / tokens, ctx.alpha)
+        ctx.projection.copy_(torch.where(count > 0, updated, ctx.projection))
+        return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), *[None] * 9
 
 
 def power_norm(
@@ -81,35 +78,46 @@ def power_norm(
     weight: Tensor,
     bias: Tensor,
     padding: Tensor | None,
-    statistics: PowerStatistics,
+    square_mean: Tensor,
     projection: Tensor,
-    warming_up: bool,
     alpha: float,
     eps: float,
+    measured: tuple[Tensor, Tensor] | None = None,
+    warming_up: bool = False,
+    groups: int = 0,
     reduce: Reduce = keep_local,
-) -> Tensor:
-    """PowerNorm in training: Y = γ ⊙ x/√(ψ²_{t−1} + ε) + β with Algorithm 2's backward pass.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """PowerNorm in training: Y = γ ⊙ s/√(ψ²_{t−1} + ε) + β with Algorithm 2's backward pass.
 
-    X̃' = g − ν_{t−1} ⊙ X̂ and dX = X̃'/√(ψ²_{t−1} + ε), with g = γ ⊙ dY. ν is moved to ν_t **by the backward pass**,
-    in place (:func:`next_projection`). The gradient is not that of the forward pass, by design: ψ²_{t−1} is treated
-    neither as a constant (ν = 0) nor as this batch's own statistic (ν = Λ), see the paper's section 4.2.
+    X̃' = g − ν_{t−1} ⊙ X̂ and ds = X̃'/√(ψ²_{t−1} + ε), with g = γ ⊙ dY; s is x, or with group scaling the scaled x,
+    whose gradient follows. ν is moved to ν_t **by the backward pass**, in place (:func:`next_projection`). The gradient
+    is not that of the forward pass, by design: ψ²_{t−1} is treated neither as a constant (ν = 0) nor as this batch's
+    own statistic (ν = Λ), see the paper's section 4.2.
 
     During warm-up the rows are divided by their own ψ_B, so the function is PN-V and its gradient is PN-V's exact one
     (Λ in place of ν_{t−1}); ν follows along.
+
+    Neither direction has to know a statistic of the batch beforehand, so each is one pass over the rows, as
+    LayerNorm's are; only the warm-up's backward pass reads them twice.
 
     Args:
         rows: x (N, C).
         weight: γ (C,).
         bias: β (C,).
         padding: (N, 1), True at padding, or None. Rows of padding come out as β and get a gradient of 0.
-        statistics: ψ² to divide by, ψ_B² and the number of real tokens.
+        square_mean: ψ² (C,) to divide by: ψ²_{t−1}, or ψ_B² during warm-up. Must not be moved before the backward pass.
         projection: ν (C,), read and then updated in place by the backward pass.
-        warming_up: whether ``statistics.square_mean`` is the batch's own ψ_B².
         alpha: decay of ν in [0, 1), per backward pass.
         eps: ε > 0.
+        measured: ψ_B² and the number of real tokens where they are known already (warm-up, recomputation); None to
+            take them in this pass.
+        warming_up: whether ``square_mean`` is the batch's own ψ_B².
+        groups: G ≥ 0 groups of channels that each token is scaled by first; 0 leaves it out.
         reduce: sums over ranks.
 
     Returns:
-        (N, C) in the dtype of ``rows``.
+        Y (N, C) in the dtype of ``rows``, ψ_B² (C,) and the number of real tokens that it is over, a scalar.
     """
-    return PowerNormFunction.apply(rows, weight, bias, padding, statistics, projection, warming_up, alpha, eps, reduce)
+    return PowerNormFunction.apply(
+        rows, weight, bias, padding, square_mean, measured, projection, warming_up, alpha, eps, groups, reduce
+    )

@@ -7,13 +7,28 @@ padding gets a gradient; during warm-up ν enters the backward pass too; nothing
 finite.
 """
 
+from typing import NamedTuple
+
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from .affine import scale_and_shift
-from .power_norm import PowerStatistics
 from .precision import at_least_float32
+
+
+class ReleasedStatistics(NamedTuple):
+    """What one training forward pass of the release's PowerNorm goes by.
+
+    Attributes:
+        square_mean: d (C,) that the rows are divided by: ψ_B² in warm-up, later φ as it was before the call.
+        batch_square_mean: ψ_B² (C,) of these very rows.
+        count: the number of real tokens that ψ_B² was taken over, a scalar.
+    """
+
+    square_mean: Tensor
+    batch_square_mean: Tensor
+    count: Tensor
 
 
 class PowerNormReleasedFunction(Function):
@@ -46,7 +61,7 @@ def power_norm_released(
     rows: Tensor,
     weight: Tensor,
     bias: Tensor,
-    statistics: PowerStatistics,
+    statistics: ReleasedStatistics,
     accumulated: Tensor,
     alpha: float,
     eps: float,

@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ..functional.group_scaling import group_scaling
 from ..masking import to_rows, zero_padding
 
 BufferPolicy = Literal["mean", "newest"]
@@ -150,7 +149,7 @@ class BatchStatisticsNorm(TokenNorm):
         """Takes the statistics of a training batch and moves the running ones; called without grad.
 
         Args:
-            rows: (N, C), after group scaling.
+            rows: (N, C), before group scaling.
             padding: (N, 1), True at padding, or None.
 
         Returns:
@@ -190,22 +189,26 @@ class BatchStatisticsNorm(TokenNorm):
         """See :class:`TokenNorm`."""
         self.check_channels(x)
         rows, padding = to_rows(x, self._handed_mask if padding_mask is None else padding_mask)
-        if not self.training and self.gathered is None:
-            padding = None
-        if self.group_scaling:
-            rows = group_scaling(self.before_group_scaling(rows, padding), self.group_scaling, self.eps)
         if self.gathered is not None:
             return self.gather(rows, padding).view_as(x)
         if not self.training:
             return self.normalize_running(rows).view_as(x)
-        if not is_backward_running() or self._observed is None:
-            with torch.no_grad():
-                self._observed = self.observe(rows, padding)
-        return self.normalize(rows, padding, self._observed).view_as(x)
+        known = self._observed if is_backward_running() else None
+        output, self._observed = self.train_on(rows, padding, known)
+        return output.view_as(x)
 
-    def before_group_scaling(self, rows: Tensor, padding: Tensor | None) -> Tensor:
-        """Rows (N, C) as group scaling gets them: zero at padding, so that no NaN there meets a gradient of 0."""
-        return zero_padding(rows, padding)
+    def train_on(self, rows: Tensor, padding: Tensor | None, observed) -> tuple[Tensor, object]:
+        """The training forward pass: rows (N, C) → (N, C), and what it went by, :meth:`observe`'s result.
+
+        Args:
+            rows: (N, C).
+            padding: (N, 1), True at padding, or None.
+            observed: what the pass went by that this one repeats (a recomputation, which moves nothing), or None.
+        """
+        if observed is None:
+            with torch.no_grad():
+                observed = self.observe(rows, padding)
+        return self.normalize(rows, padding, observed), observed
 
     def reset_statistics(self) -> None:
         """Puts every buffer back to its start."""

@@ -44,7 +44,9 @@ class BatchNorm(BatchStatisticsNorm):
 
     def observe(self, rows: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """μ_B, σ_B² and the number of tokens; moves the running ones."""
-        mean, variance, count = mean_and_variance(rows, padding, self.running_mean, self.reduce)
+        mean, variance, count = mean_and_variance(
+            rows, padding, self.running_mean, self.reduce, self.group_scaling, self.eps
+        )
         self.move_average(self.running_mean, mean, count)
         self.move_average(self.running_var, variance, count)
         return mean, variance, count
@@ -52,13 +54,19 @@ class BatchNorm(BatchStatisticsNorm):
     def normalize(self, rows: Tensor, padding: Tensor | None, observed: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """The training forward pass, differentiable."""
         mean, variance, count = observed
-        return batch_norm(rows, self.weight, self.bias, padding, mean, variance, count, self.eps, self.reduce)
+        return batch_norm(
+            *(rows, self.weight, self.bias, padding, mean, variance, count, self.eps),
+            groups=self.group_scaling,
+            reduce=self.reduce,
+        )
 
     def batch_statistics(self, rows: Tensor, padding: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """μ_B and σ_B² of this rank's batch, and the number of tokens."""
-        mean, variance, count = mean_and_variance(rows, padding, self.running_mean)
+        mean, variance, count = mean_and_variance(
+            rows, padding, self.running_mean, groups=self.group_scaling, eps=self.eps
+        )
         return [mean, variance], count
 
     def normalize_by(self, rows: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """Evaluation: y = γ ⊙ (x − μ)/√(σ² + ε) + β."""
-        return normalize_by_constants(rows, mean, variance, self.weight, self.bias, self.eps)
+        return normalize_by_constants(rows, mean, variance, self.weight, self.bias, self.eps, self.group_scaling)

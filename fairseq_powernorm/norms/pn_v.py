@@ -34,12 +34,14 @@ class SquareMeanNorm(BatchStatisticsNorm):
 
     def batch_statistics(self, rows: Tensor, padding: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """ψ_B² of this rank's batch, and the number of tokens."""
-        batch_square_mean, count = square_mean(rows, padding)
+        batch_square_mean, count = square_mean(rows, padding, groups=self.group_scaling, eps=self.eps)
         return [batch_square_mean], count
 
     def normalize_by(self, rows: Tensor, running_square_mean: Tensor) -> Tensor:
-        """Evaluation: y = γ ⊙ x/√(ψ² + ε) + β."""
-        return normalize_by_constants(rows, None, running_square_mean, self.weight, self.bias, self.eps)
+        """Evaluation: y = γ ⊙ s/√(ψ² + ε) + β."""
+        return normalize_by_constants(
+            rows, None, running_square_mean, self.weight, self.bias, self.eps, self.group_scaling
+        )
 
 
 class PNV(SquareMeanNorm):
@@ -55,11 +57,15 @@ class PNV(SquareMeanNorm):
 
     def observe(self, rows: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor]:
         """ψ_B² and the number of tokens; moves ψ²."""
-        batch_square_mean, count = square_mean(rows, padding, self.reduce)
+        batch_square_mean, count = square_mean(rows, padding, self.reduce, self.group_scaling, self.eps)
         self.move_average(self.running_square_mean, batch_square_mean, count)
         return batch_square_mean, count
 
     def normalize(self, rows: Tensor, padding: Tensor | None, observed: tuple[Tensor, Tensor]) -> Tensor:
         """The training forward pass, differentiable."""
         batch_square_mean, count = observed
-        return pn_v(rows, self.weight, self.bias, padding, batch_square_mean, count, self.eps, self.reduce)
+        return pn_v(
+            *(rows, self.weight, self.bias, padding, batch_square_mean, count, self.eps),
+            groups=self.group_scaling,
+            reduce=self.reduce,
+        )

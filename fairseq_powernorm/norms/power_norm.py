@@ -1,16 +1,30 @@
 """PowerNorm (Shen et al. 2020, Definition 3 and Algorithm 2)."""
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..distributed import sum_over_ranks
 from ..functional.moments import square_mean
-from ..functional.power_norm import PowerStatistics, power_norm
+from ..functional.power_norm import power_norm
 from ..functional.reduction import keep_local
 from .base import BufferPolicy, check_decay, check_warmup
 from .pn_v import SquareMeanNorm
+
+
+class PowerStatistics(NamedTuple):
+    """What one training forward pass of PowerNorm goes by.
+
+    Attributes:
+        square_mean: ψ² (C,) that the rows are divided by: ψ²_{t−1}, or ψ_B² during warm-up.
+        measured: ψ_B² (C,) of these very rows and the number of real tokens, a scalar; None until the pass gave them.
+        warming_up: whether ``square_mean`` is ψ_B².
+    """
+
+    square_mean: Tensor
+    measured: tuple[Tensor, Tensor] | None
+    warming_up: bool
 
 
 class PowerNorm(SquareMeanNorm):
@@ -77,26 +91,41 @@ class PowerNorm(SquareMeanNorm):
         self.gradient_projection.zero_()
 
     def observe(self, rows: Tensor, padding: Tensor | None) -> PowerStatistics:
-        """ψ² to divide by, ψ_B² and the number of tokens; moves ψ²."""
-        batch_square_mean, count = square_mean(rows, padding, self.reduce)
-        # A copy, since the buffer moves on before the backward pass needs ψ²_{t−1}.
-        previous = batch_square_mean if self.warming_up else self.running_square_mean.clone()
+        """ψ_B² to divide by (warm-up), and the number of tokens; moves ψ²."""
+        batch_square_mean, count = square_mean(rows, padding, self.reduce, self.group_scaling, self.eps)
         self.move_average(self.running_square_mean, batch_square_mean, count)
-        return PowerStatistics(previous, batch_square_mean, count)
+        return PowerStatistics(batch_square_mean, (batch_square_mean, count), warming_up=True)
+
+    def train_on(
+        self, rows: Tensor, padding: Tensor | None, observed: PowerStatistics | None
+    ) -> tuple[Tensor, PowerStatistics]:
+        """As in :class:`BatchStatisticsNorm`; behind the warm-up in one pass, which gives ψ_B² as it goes."""
+        if observed is None and not self.warming_up:
+            # A copy, since the buffer moves on, and a recomputation needs ψ²_{t−1}.
+            observed = PowerStatistics(self.running_square_mean.clone(), None, warming_up=False)
+            output, batch_square_mean, count = self.normalize_and_measure(rows, padding, observed)
+            with torch.no_grad():
+                self.move_average(self.running_square_mean, batch_square_mean, count)
+            return output, observed._replace(measured=(batch_square_mean, count))
+        return super().train_on(rows, padding, observed)
 
     def normalize(self, rows: Tensor, padding: Tensor | None, observed: PowerStatistics) -> Tensor:
         """The training forward pass, differentiable."""
+        return self.normalize_and_measure(rows, padding, observed)[0]
+
+    def normalize_and_measure(
+        self, rows: Tensor, padding: Tensor | None, observed: PowerStatistics
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`normalize`, with ψ_B² and the number of tokens, taken in the same pass where not known."""
         return power_norm(
-            rows,
-            self.weight,
-            self.bias,
-            padding,
-            observed,
+            *(rows, self.weight, self.bias, padding, observed.square_mean),
             self.gradient_projection,
-            self.warming_up,
             self.alpha_bwd,
             self.eps,
-            self.reduce,
+            measured=observed.measured,
+            warming_up=observed.warming_up,
+            groups=self.group_scaling,
+            reduce=self.reduce,
         )
 
     def extra_repr(self) -> str:

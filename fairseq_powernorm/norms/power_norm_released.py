@@ -5,9 +5,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..functional.group_scaling import group_scaling
 from ..functional.moments import square_mean
-from ..functional.power_norm import PowerStatistics
-from ..functional.power_norm_released import power_norm_released
+from ..functional.power_norm_released import ReleasedStatistics, power_norm_released
 from .base import BufferPolicy, check_decay, check_warmup
 from .pn_v import SquareMeanNorm
 
@@ -69,11 +69,16 @@ class PowerNormReleased(SquareMeanNorm):
         self.accumulated_projection.zero_()
         self.num_forward_calls.zero_()
 
-    def before_group_scaling(self, rows: Tensor, padding: Tensor | None) -> Tensor:
-        """The rows as they are: the release scales padding too, and its gradient passes through."""
-        return rows
+    def train_on(
+        self, rows: Tensor, padding: Tensor | None, observed: ReleasedStatistics | None
+    ) -> tuple[Tensor, ReleasedStatistics]:
+        """As in :class:`BatchStatisticsNorm`, on scaled rows: the release scales padding too, and its gradient passes
+        through."""
+        if self.group_scaling:
+            rows = group_scaling(rows, self.group_scaling, self.eps)
+        return super().train_on(rows, padding, observed)
 
-    def observe(self, rows: Tensor, padding: Tensor | None) -> PowerStatistics:
+    def observe(self, rows: Tensor, padding: Tensor | None) -> ReleasedStatistics:
         """ψ² to divide by, ψ_B² and the number of tokens; moves φ and counts the call."""
         batch_square_mean, count = square_mean(rows, padding)
         self.num_forward_calls.add_(1)
@@ -82,9 +87,9 @@ class PowerNormReleased(SquareMeanNorm):
         cumulative = self.running_square_mean * ((call - 1) / call) + batch_square_mean / call
         start = torch.where(call < self.warmup_updates, cumulative, self.running_square_mean)
         self.running_square_mean.copy_(start * self.alpha_fwd + batch_square_mean * (1 - self.alpha_fwd))
-        return PowerStatistics(previous, batch_square_mean, count)
+        return ReleasedStatistics(previous, batch_square_mean, count)
 
-    def normalize(self, rows: Tensor, padding: Tensor | None, observed: PowerStatistics) -> Tensor:
+    def normalize(self, rows: Tensor, padding: Tensor | None, observed: ReleasedStatistics) -> Tensor:
         """The training forward pass, differentiable."""
         return power_norm_released(
             rows, self.weight, self.bias, observed, self.accumulated_projection, self.alpha_bwd, self.eps
