@@ -107,6 +107,8 @@ def run(program: str) -> None:
         if option(arguments, "--patience") and not option(arguments, "--restore-file"):
             run_command_line(lambda: restore_patience(cli, arguments))
     importlib.import_module("fairseq_powernorm.transformer")  # the package is loaded, so --user-dir will not do it
+    if program == "validate" and option(arguments, "--task") is None:
+        arguments = [*arguments, "--task", "translation"]  # fairseq-validate has no default
     sys.argv[1:] = with_user_dir(arguments)
     cli.cli_main()
 

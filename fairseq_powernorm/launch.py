@@ -1,4 +1,4 @@
-"""The command line of recipes: a stage of one run, a value of a configuration, room on the disk, or the table.
+"""The command line of recipes: a stage of one run, a value of a configuration, a look ahead, or the table.
 
     python -m fairseq_powernorm.launch train --recipe multi30k_de_en --norm power --seed 1
     python -m fairseq_powernorm.launch translate --run runs/multi30k_de_en/power/seed1
@@ -15,6 +15,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from .dry_run import stage_commands
+from .execution import check_devices
 from .files import check_room_to_grow, run_command_line
 from .recipes import choices, compose_run, run_folder
 from .stages import STAGES, join_training, load_config, run_stage
@@ -84,8 +85,9 @@ def make_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("show", help="print one value of a configuration, lists separated by commas")
     add_run_options(verb)
     verb.add_argument("--key", required=True, help="such as recipe.prepare; folder is the run's")
-    verb = verbs.add_parser("room", help="end with an error where the disk has no room for the checkpoints of runs")
+    verb = verbs.add_parser("preflight", help="end with an error where the disk or the devices do not do for runs")
     add_run_options(verb)
+    verb.add_argument("--gpus", type=int, default=0, help="CUDA devices that this machine has to have (default: 0)")
     verb.add_argument("folders", nargs="+", help="the runs' folders, there or not; a trained run needs no more")
     verb = verbs.add_parser("table", help="the table of a recipe's runs: scoring.table with the published figures")
     add_run_options(verb)
@@ -101,9 +103,10 @@ def main() -> None:
     config, folder = chosen_run(arguments)
     if arguments.verb == "show":
         sys.stdout.write(show(config, folder, arguments.key) + "\n")
-    elif arguments.verb == "room":
+    elif arguments.verb == "preflight":
         untrained = [path for path in arguments.folders if not (Path(path) / "run.json").exists()]
         if untrained:
+            check_devices(arguments.gpus)
             check_room_to_grow(config.recipe.disk_gb * 1e9, *untrained)
     elif arguments.verb == "table":
         from .scoring import table
@@ -112,7 +115,8 @@ def main() -> None:
         command = ["--command", arguments.command] if arguments.command else []
         table.main([*options, "--force", *table_arguments(config), *command])
     elif arguments.dry_run:
-        sys.stdout.writelines(f"{command}\n" for command in stage_commands(arguments.verb, config, folder))
+        node_rank = getattr(arguments, "node_rank", 0)
+        sys.stdout.writelines(f"{command}\n" for command in stage_commands(arguments.verb, config, folder, node_rank))
     elif arguments.verb == "train" and arguments.node_rank > 0:
         join_training(config, folder, arguments.node_rank)
     else:

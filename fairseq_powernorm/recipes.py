@@ -39,6 +39,18 @@ def update_freq(max_tokens: int, batch: Mapping[str, int], devices: int) -> int:
     return max(1, round(batch["tokens_per_update"] / (max_tokens * devices)))
 
 
+def tokens_warning(config: DictConfig) -> str | None:
+    """What to say where the devices cannot make an update of exactly the recipe's tokens, or None."""
+    asked, made = config.batch.tokens_per_update, config.train["max-tokens"] * config.hardware.devices
+    made *= config.train["update-freq"]
+    if made == asked:
+        return None
+    return (
+        f"an update has {made} tokens on {config.hardware.devices} devices ({made / asked - 1:+.1%}), the recipe's has "
+        f"{asked}; a number of devices that divides its passes makes them equal"
+    )
+
+
 def norm_sync(max_tokens: int, batch: Mapping[str, int]) -> bool:
     """``--norm-sync``: True where devices share what one device would take in a single pass.
 
@@ -83,7 +95,7 @@ def compose_run(
         norm: a file of ``configs/norm``.
         hardware: a file of ``configs/hardware``.
         seed: seed of initialization, data order and dropout.
-        overrides: Hydra overrides such as ``train.max-update=100`` or ``+train.dropout=0.1``.
+        overrides: Hydra overrides such as ``train.max-update=100`` or ``++train.dropout=0.1``.
 
     Returns:
         The resolved configuration.

@@ -16,9 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from . import execution
 from .files import atomic_write, check_room_to_grow, exclusive, read_lines
-from .recipes import ROOT, generate_arguments, train_arguments
+from .recipes import ROOT, generate_arguments, tokens_warning, train_arguments
 
 logger = logging.getLogger(__name__)
+
+RESULT_SECTIONS = ("train", "batch", "hardware", "average", "recalibrate", "generate", "score")
+HARDWARE_FLAGS = ("cpu", "fp16", "num-workers", "max-tokens", "update-freq", "norm-sync", "distributed-world-size")
 
 
 def label_of(config: DictConfig) -> str:
@@ -36,18 +39,43 @@ def check_data(config: DictConfig) -> None:
             )
 
 
-def store_config(config: DictConfig, folder: Path) -> None:
-    """Writes the run's configuration, or checks that a run begun earlier has the same.
+def check_same_run(config: DictConfig, folder: Path) -> None:
+    """Checks that a run that was begun in ``folder`` is the one that is asked for.
+
+    What is compared is all that a result depends on. The hardware may be another once the training is over. A run that
+    came to no checkpoint binds nobody.
 
     Raises:
-        ValueError: the folder holds a run of another configuration.
+        ValueError: the folder holds another run; the message names a key that differs.
     """
-    text, path = OmegaConf.to_yaml(config), folder / "config.yaml"
-    if not path.exists():
-        with atomic_write(path) as stream:
-            stream.write(text)
-    elif path.read_text(encoding="utf-8") != text:
-        raise ValueError(f"{path} is of another configuration; give another --runs folder, or remove {folder}")
+    path, trained = folder / "config.yaml", (folder / "run.json").exists()
+    if not path.exists() or not (trained or any(folder.glob("checkpoints/*.pt"))):
+        return
+    stored, asked = (flat_settings(each, trained) for each in (OmegaConf.load(path), config))
+    for key in sorted(stored.keys() | asked.keys()):
+        if stored.get(key) != asked.get(key):
+            raise ValueError(
+                f"{path} is of another configuration: {key} is {stored.get(key)}, asked for {asked.get(key)}; give "
+                f"another --runs folder, or remove {folder}"
+            )
+
+
+def flat_settings(config: DictConfig, trained: bool) -> dict[str, str]:
+    """What a run's results depend on, as ``section.key`` and text; without what follows from the hardware if
+    ``trained``."""
+    names = {"norm.name": str(config.norm.name), "seed": str(config.seed)}
+    return names | {
+        f"{section}.{key}": str(value)
+        for section in RESULT_SECTIONS
+        for key, value in (config.get(section) or {}).items()
+        if not (trained and (section == "hardware" or key in HARDWARE_FLAGS))
+    }
+
+
+def store_config(config: DictConfig, folder: Path) -> None:
+    """Writes the run's configuration."""
+    with atomic_write(folder / "config.yaml") as stream:
+        stream.write(OmegaConf.to_yaml(config))
 
 
 def load_config(folder: Path) -> DictConfig:
@@ -68,6 +96,7 @@ def train(config: DictConfig, folder: Path) -> None:
     from .checkpoints.resume import repair_last_checkpoint
 
     record = folder / "run.json"
+    check_same_run(config, folder)
     if record.exists():
         logger.info("%s: trained already (%s)", label_of(config), record)
         return
@@ -75,6 +104,8 @@ def train(config: DictConfig, folder: Path) -> None:
     if config.hardware.name != "cpu":
         execution.check_devices(config.hardware.devices, config.hardware.nodes)
     check_room_to_grow(config.recipe.disk_gb * 1e9, folder)
+    if (warning := tokens_warning(config)) is not None:
+        logger.warning("%s: %s", label_of(config), warning)
     store_config(config, folder)
     arguments = train_arguments(config, folder)
     surroundings = {

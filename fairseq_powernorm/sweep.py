@@ -6,18 +6,20 @@
         hydra.launcher.tasks_per_node=1 hydra.launcher.gpus_per_node=8 hydra.launcher.timeout_min=2880
 
 Each job trains, averages, recalibrates if the recipe says so, translates and scores one run, and skips what is done;
-the data has to be prepared. The launchers ``submitit_slurm`` and ``submitit_local`` come with
-``pip install 'fairseq-powernorm[cluster]'``. Where a job has several machines, Slurm starts it on each: the first keeps
-the records, the others join its training.
+the data has to be prepared. ``+runs=DIR`` chooses another folder for the runs. The launchers ``submitit_slurm`` and
+``submitit_local`` come with the extra ``cluster``. Where a job has several machines, Slurm starts it on each: the first
+keeps the records, the others join its training.
 """
 
 import logging
 import os
+import shutil
 import sys
 
 import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from .files import run_command_line
 from .recipes import CONFIGS, ROOT, run_folder
 from .stages import STAGES, join_training, run_stage
 
@@ -55,5 +57,12 @@ def main(config: DictConfig) -> None:
         sys.exit(1)
 
 
+def check_launcher() -> None:
+    """Raises ``ValueError`` where the arguments ask for Slurm and this machine has none."""
+    if any(word.endswith("launcher=submitit_slurm") for word in sys.argv[1:]) and shutil.which("srun") is None:
+        raise ValueError("hydra/launcher=submitit_slurm needs a machine with Slurm, this one has no srun")
+
+
 if __name__ == "__main__":
+    run_command_line(check_launcher)
     main()

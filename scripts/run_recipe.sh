@@ -48,6 +48,7 @@ hardware=${hardware:-$([[ -n $gpus ]] && printf gpu || printf cpu)}
 [[ $hardware != cpu || -z $gpus ]] || fail "--gpus goes with --hardware gpu or gpu_fp16"
 [[ $hardware == cpu ]] || gpus=${gpus:-1}
 [[ $gpus =~ ^([1-9][0-9]*)?$ ]] || fail "--gpus takes a number above 0, got $gpus"
+[[ $seeds =~ ^[0-9]+(,[0-9]+)*$ ]] || fail "--seeds takes numbers separated by commas, got $seeds"
 [[ $jobs =~ ^([1-9][0-9]*)?$ ]] || fail "--jobs takes a number above 0, got $jobs"
 IFS=, read -ra norm_list <<<"$norms"
 IFS=, read -ra seed_list <<<"$seeds"
@@ -74,7 +75,7 @@ fi
 threads=$(($(nproc) / jobs))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
 
-# Every name and override, and the room on the disk, are checked before the first long step.
+# Every name and override, the devices and the room on the disk are checked before the first long step.
 entries=() folders=()
 for norm in "${norm_list[@]}"; do
   for seed in "${seed_list[@]}"; do
@@ -87,7 +88,7 @@ preparation=$(show --norm "${norm_list[0]}" --key recipe.prepare)
 IFS=, read -ra preparation_words <<<"$preparation"
 preparation_words+=(${from:+--from "$from"})
 make_table=(scripts/table.sh --recipe "$recipe" --runs "$runs" --output "$output" "${overrides[@]}"
-  --command "scripts/${POWERNORM_COMMAND:-run_recipe.sh} ${words[*]}")
+  --command "scripts/${POWERNORM_COMMAND:-run_recipe.sh} ${words[*]/#--dry-run/}")
 
 if [[ $dry_run == true ]]; then
   "${preparation_words[@]}" --dry-run
@@ -101,7 +102,8 @@ if [[ $dry_run == true ]]; then
   print_command "${make_table[@]}"
   exit 0
 fi
-"${launch[@]}" room --recipe "$recipe" --hardware "$hardware" --runs "$runs" "${overrides[@]}" "${folders[@]}"
+"${launch[@]}" preflight --recipe "$recipe" --hardware "$hardware" --runs "$runs" "${overrides[@]}" \
+  ${gpus:+--gpus "$gpus"} "${folders[@]}"
 run "${preparation_words[@]}"
 
 # whole_run SLOT NORM SEED FOLDER: every stage of one run, on the devices of its slot.
@@ -124,9 +126,12 @@ slots=()  # the process group in each slot
 stop_all() {
   trap - INT TERM
   kill -TERM "${slots[@]/#/-}" 2>/dev/null || true
-  fail "stopped; the same command continues where the runs are"
+  { wait; } 2>/dev/null || true
+  printf '%s: stopped; the same command continues where the runs are\n' "${0##*/}" >&2
+  exit "$1"
 }
-trap stop_all INT TERM
+trap 'stop_all 130' INT
+trap 'stop_all 143' TERM
 finished=$(mktemp)  # a line for every run that came to its end
 trap 'rm -f "$finished"' EXIT
 for entry in "${entries[@]}"; do

@@ -7,13 +7,13 @@
 #   --recipe NAME          the recipe, such as multi30k_de_en
 #   --runs DIR             folder of all runs (default runs)
 #   --output PREFIX        writes PREFIX.md, PREFIX.csv and PREFIX.png, replacing what is there (default RUNS/RECIPE/table)
-#   --command TEXT         the command to name as the one that makes the table again
+#   --command TEXT         the command to name as the one that makes the table again (default: this one)
 #   --override KEY=VALUE   a Hydra override, as the runs have it
 
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-recipe="" runs=$root/runs output="" command="" overrides=()
+recipe="" runs=$root/runs output="" command="scripts/table.sh $*" overrides=()
 while (($#)); do
   case $1 in
     --recipe) recipe=$(value_of "$@"); shift 2 ;;
@@ -30,7 +30,7 @@ output=${output:-$runs/$recipe/table}
 
 require_package
 run "$python" -m fairseq_powernorm.launch table --recipe "$recipe" --runs "$runs" "${overrides[@]}" \
-  --output-prefix "$output" ${command:+--command "$command"}
+  --output-prefix "$output" --command "$command"
 run "$python" -m fairseq_powernorm.analysis.bar_chart --table "$output.csv" --output "$output.png" \
   --title "$recipe" --force
 summary "wrote $output.md, $output.csv and $output.png"

@@ -9,7 +9,7 @@
 #   --seed N               seed of initialization, data order and dropout (default 1)
 #   --hardware NAME        a file of configs/hardware: cpu (default), gpu, gpu_fp16
 #   --runs DIR             folder of all runs (default runs)
-#   --override KEY=VALUE   a Hydra override, such as train.max-update=100 or +train.dropout=0.1
+#   --override KEY=VALUE   a Hydra override, such as train.max-update=100; ++train.KEY sets one that the recipe has not
 #   --node-rank N          which machine this is of several (hardware.nodes); 0 keeps the records
 #   --dry-run              print the fairseq-train command and stop
 #

@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def parse(command):
     """Gives a printed command to the parser of the program that it starts."""
+    if command.startswith("# "):
+        return None
     words = shlex.split(command)
     if words[0] == "torchrun":
         words = [words[words.index("-m") + 1], *words[words.index("-m") + 2 :]]
@@ -128,7 +130,7 @@ def test_a_machine_without_the_devices_is_told_before_hours(monkeypatch):
 def test_room_for_every_run_that_is_not_trained(monkeypatch, tmp_path, limit_disk):
     trained, other = tmp_path / "seed1", tmp_path / "seed2"
     trained.mkdir()
-    command = ["launch", "room", "--recipe", "wmt14_en_de_big", str(trained), str(other)]
+    command = ["launch", "preflight", "--recipe", "wmt14_en_de_big", str(trained), str(other)]
     monkeypatch.setattr(sys, "argv", command)
     limit_disk(61 * 10**9)
     with pytest.raises(OSError, match=r"not enough room on the disk: 62.000 GB needed, 61.000 GB free"):
@@ -138,3 +140,12 @@ def test_room_for_every_run_that_is_not_trained(monkeypatch, tmp_path, limit_dis
     monkeypatch.setattr(sys, "argv", command[:-1])  # no run is left to train
     limit_disk(0)
     launch.main()
+
+
+def test_a_dry_run_is_of_the_machine_that_it_is_asked_for(monkeypatch, capsys):
+    machines = ["hardware.devices=16", "hardware.nodes=2", "hardware.master=first:29400"]
+    overrides = [word for machine in machines for word in ("--override", machine)]
+    options = ["--recipe", "wmt14_en_de_big", "--hardware", "gpu", *overrides, "--node-rank", "1", "--dry-run"]
+    monkeypatch.setattr(sys, "argv", ["launch", "train", *options])
+    launch.main()
+    assert "torchrun --nnodes 2 --node-rank 1 --nproc-per-node 8 --master-addr first" in capsys.readouterr().out

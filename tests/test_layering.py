@@ -28,8 +28,8 @@ ALLOWED = {
     "execution": {"recipes"},
     "stages": {"execution", "recipes", "files", "checkpoints", "corpora", "scoring"},
     "dry_run": {"execution", "recipes", "stages"},
-    "launch": {"dry_run", "stages", "recipes", "files", "scoring"},
-    "sweep": {"stages", "recipes"},
+    "launch": {"dry_run", "execution", "stages", "recipes", "files", "scoring"},
+    "sweep": {"stages", "recipes", "files"},
     "command_line": {"transformer", "checkpoints", "files"},
 }
 OUTSIDE = {

@@ -1,5 +1,7 @@
 """Recipes: every composition is one that fairseq's own parser takes."""
 
+import re
+
 import pytest
 from fairseq import options
 
@@ -11,6 +13,7 @@ from fairseq_powernorm.recipes import (
     generate_arguments,
     run_folder,
     to_arguments,
+    tokens_warning,
     train_arguments,
 )
 
@@ -125,3 +128,12 @@ def test_bad_names_and_overrides(arguments, message):
 def test_an_unknown_test_set():
     with pytest.raises(ValueError, match="unknown test set 'news'; the recipe has test"):
         generate_arguments(compose_run("demo_de_en"), "averaged.pt", "news")
+
+
+@pytest.mark.parametrize(
+    ("devices", "said"), [(1, None), (8, None), (128, None), (3, "528384 .*\\+0.8%"), (96, "-25.0%")]
+)
+def test_an_update_of_other_tokens_than_the_recipe_s_is_said(devices, said):
+    config = compose_run("wmt14_en_de_big", hardware="gpu", overrides=[f"hardware.devices={devices}"])
+    warning = tokens_warning(config)
+    assert warning is None if said is None else re.search(said, warning)

@@ -27,7 +27,13 @@ def select_last(names: Iterable[str], count: int, by: Order = "epoch") -> list[s
     patterns: dict[str, re.Pattern] = {"epoch": EPOCH_NAME, "update": UPDATE_NAME}
     if by not in patterns:
         raise ValueError(f"expected by = epoch or update, got {by!r}")
-    return take(sort_by_number(names, patterns[by])[-count:] if count > 0 else [], count, f"last {count} by {by}")
+    names, other = list(names), "update" if by == "epoch" else "epoch"
+    hint = (
+        ""
+        if (others := len(sort_by_number(names, patterns[other]))) < max(count, 1)
+        else f"; by {other} there are {others}"
+    )
+    return take(sort_by_number(names, patterns[by])[-count:] if count > 0 else [], count, f"last {count} by {by}", hint)
 
 
 def select_best(names: Iterable[str], count: int, maximize: bool = False) -> list[str]:
@@ -53,12 +59,14 @@ def sort_by_number(names: Iterable[str], pattern: re.Pattern) -> list[str]:
     return [name for _, name in sorted(matched)]
 
 
-def take(chosen: list[str], count: int, wanted: str) -> list[str]:
+def take(chosen: list[str], count: int, wanted: str, hint: str = "") -> list[str]:
     """``chosen`` itself if it has ``count`` ≥ 1 entries; else ``ValueError`` says what was wanted and what is there."""
     if count < 1:
         raise ValueError(f"expected a count of 1 or more, got {count}")
     if len(chosen) < count:
-        raise ValueError(f"asked for the {wanted} checkpoints, found {len(chosen)}: {', '.join(chosen) or 'none'}")
+        raise ValueError(
+            f"asked for the {wanted} checkpoints, found {len(chosen)}: {', '.join(chosen) or 'none'}{hint}"
+        )
     return chosen
 
 

@@ -14,7 +14,7 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,8 +86,9 @@ def _check_size(path: Path, remote: RemoteFile) -> None:
         raise ValueError(f"{path}: {size} bytes, expected {remote.size}; the file is damaged or another version")
 
 
-def _check(path: Path, remote: RemoteFile, name: str | Path) -> None:
+def _check(path: Path, remote: RemoteFile, name: str | Path | None = None) -> None:
     """Raises ``ValueError`` that speaks of ``name`` if the bytes at ``path`` are not those expected."""
+    name = path if name is None else name
     _check_size(path, remote)
     if remote.digest is not None:
         algorithm, expected = remote.digest
@@ -96,14 +97,22 @@ def _check(path: Path, remote: RemoteFile, name: str | Path) -> None:
             raise ValueError(f"{name}: {label} is {found}, expected {expected}; the file is damaged or another version")
 
 
+def _check_present(path: Path, remote: RemoteFile, check: Callable[[Path, RemoteFile], None]) -> None:
+    """``check`` for a file that was there before; nobody's file is removed, so the message says what to do."""
+    try:
+        check(path, remote)
+    except ValueError as error:
+        raise ValueError(f"{error}; remove it, or give --from, to have it replaced") from None
+
+
 def _size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
 def _bytes_to_come(remote: RemoteFile, folder: Path, source: Path | None) -> int:
     """How much is still to be written, as far as known; raises for what can be seen to be wrong without reading."""
-    if (folder / remote.name).exists():
-        _check_size(folder / remote.name, remote)
+    if source is None and (folder / remote.name).exists():
+        _check_present(folder / remote.name, remote, _check_size)
         return 0
     if source is not None:
         if not (source / remote.name).exists():
@@ -230,8 +239,17 @@ def _copy(remote: RemoteFile, folder: Path, source: Path) -> None:
     (folder / f"{remote.name}.part").unlink(missing_ok=True)
 
 
+def _is_copied(destination: Path, remote: RemoteFile, source: Path) -> bool:
+    """Whether ``destination`` is what a copy would give: the right file, or where that is not known the same bytes."""
+    if _size_of(destination) != _size_of(source / remote.name):
+        return False
+    algorithm, expected = remote.digest or ("sha256", None)
+    return digest_of(destination, algorithm) == (expected or digest_of(source / remote.name, algorithm))
+
+
 def fetch(remote: RemoteFile, folder: str | Path, source: str | Path | None = None) -> Path:
-    """Brings one file into ``folder`` (only checks it if it is there already) and gives its path.
+    """Brings one file into ``folder`` (only checks it if it is there already) and gives its path. A file that is there
+    and is not the right one gives way to a copy from ``source``; without one it is an error, and stays.
 
     A download that was cut short goes on from what arrived, in this call or the next, at the same address or another.
 
@@ -248,8 +266,8 @@ def fetch(remote: RemoteFile, folder: str | Path, source: str | Path | None = No
     check_free_space(folder, _bytes_to_come(remote, folder, source))
     with exclusive(folder):  # a second process waits, and then finds the file there
         destination = folder / remote.name
-        if destination.exists():
-            _check(destination, remote, destination)
+        if destination.exists() and (source is None or _is_copied(destination, remote, source)):
+            _check_present(destination, remote, _check)
             return destination
         if remote.size is None and remote.digest is None:
             logger.warning("%s: neither size nor digest is known, so it is taken as it comes", remote.name)

@@ -54,6 +54,8 @@ def to_markdown(
             f"{bootstrap_seed()}, one for each seed: its translations against {baseline}'s of the same seed. Equal "
             "BLEU has p = 1."
         )
+    if not any(row.norm == baseline for rows in tables.values() for row in rows):
+        lines.append(f"- No Δ and no p, as {baseline} is not among the runs.")
     lines += _preparation(tables, runs)
     lines.append(_provenance("Commit", [(run, f"`{run.commit}`") for run in runs]))
     lines.append(_provenance("Hardware", [(run, run.hardware) for run in runs]))

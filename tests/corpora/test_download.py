@@ -387,3 +387,24 @@ def test_a_second_process_waits_and_finds_the_file_there(server, tmp_path):
         (tmp_path / "file.tgz").write_bytes(CONTENT)
     waiting.join(30)
     assert not waiting.is_alive() and server.requests == []
+
+
+def test_a_wrong_file_that_is_there_gives_way_to_a_copy(tmp_path):
+    (tmp_path / "to").mkdir()
+    (tmp_path / "file.tgz").write_bytes(CONTENT)
+    for wrong in (b"short", WRONG):
+        (tmp_path / "to" / "file.tgz").write_bytes(wrong)
+        with pytest.raises(ValueError, match=r"damaged or another version; remove it, or give --from"):
+            fetch(remote(), tmp_path / "to")
+        assert (tmp_path / "to" / "file.tgz").read_bytes() == wrong
+        assert fetch(remote(), tmp_path / "to", tmp_path).read_bytes() == CONTENT
+        assert fetch_all([remote()], tmp_path / "to", tmp_path)[0].read_bytes() == CONTENT
+
+
+def test_where_anything_is_taken_the_latest_copy_counts(tmp_path):
+    """As with --any-archive: what an earlier call took must not hide the file that is given now."""
+    anything = remote(size=None, sha256=None)
+    (tmp_path / "to").mkdir()
+    for content in (b"first", CONTENT, WRONG):
+        (tmp_path / "file.tgz").write_bytes(content)
+        assert fetch(anything, tmp_path / "to", tmp_path).read_bytes() == content
