@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 CONSTRAINED := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo multi30k test test-fast lint format clean
+.PHONY: help install demo multi30k test test-fast bench lint format clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | \
@@ -36,6 +36,12 @@ test: $(INSTALLED) ## the whole suite
 
 test-fast: $(INSTALLED) ## without what is marked slow
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+
+bench: $(INSTALLED) ## norms, training steps and decoding against LayerNorm, into results/benchmarks (half an hour; idle cores)
+	$(BIN)/python benchmarks/bench_norms.py --output results/benchmarks/norms_cpu --force
+	$(BIN)/python benchmarks/plot.py --input results/benchmarks/norms_cpu
+	$(BIN)/python benchmarks/bench_train_step.py --output results/benchmarks/train_step_cpu --force
+	$(BIN)/python benchmarks/bench_decode.py --output results/benchmarks/decode_cpu --force
 
 lint: $(INSTALLED) ## ruff and shellcheck
 	$(BIN)/ruff check .

@@ -18,7 +18,8 @@ from .dry_run import stage_commands
 from .execution import check_devices
 from .files import check_room_to_grow, run_command_line
 from .recipes import choices, compose_run, run_folder
-from .stages import STAGES, join_training, load_config, run_stage
+from .settings import load_config
+from .stages import STAGES, join_training, run_stage
 
 
 def add_run_options(parser: argparse.ArgumentParser, required: bool = True) -> None:

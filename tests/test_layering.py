@@ -26,9 +26,10 @@ ALLOWED = {
     "analysis": {"files"},
     "recipes": set(),
     "execution": {"recipes"},
-    "stages": {"execution", "recipes", "files", "checkpoints", "corpora", "scoring"},
+    "settings": {"files"},
+    "stages": {"settings", "execution", "recipes", "files", "checkpoints", "corpora", "scoring"},
     "dry_run": {"execution", "recipes", "stages"},
-    "launch": {"dry_run", "execution", "stages", "recipes", "files", "scoring"},
+    "launch": {"settings", "dry_run", "execution", "stages", "recipes", "files", "scoring"},
     "sweep": {"stages", "recipes", "files"},
     "command_line": {"transformer", "checkpoints", "files"},
 }

@@ -86,38 +86,3 @@ def test_a_disk_too_small_for_the_checkpoints_ends_before_the_training(tmp_path,
     with pytest.raises(OSError, match=r"not enough room on the disk: 6.000 GB needed, 5.000 GB free"):
         stages.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def begun(tmp_path, config, *, checkpoint=False, record=False):
-    folder = tmp_path / "run"
-    (folder / "checkpoints").mkdir(parents=True)
-    stages.store_config(config, folder)
-    if checkpoint:
-        (folder / "checkpoints" / "checkpoint_last.pt").touch()
-    if record:
-        (folder / "run.json").touch()
-    return folder
-
-
-@pytest.mark.parametrize("override", ["train.lr=1", "generate.beam=3", "average.last=5", "recalibrate.batches=7"])
-@pytest.mark.parametrize("state", [{"checkpoint": True}, {"record": True}])
-def test_a_run_that_was_begun_or_finished_is_not_taken_for_another(tmp_path, state, override):
-    folder = begun(tmp_path, compose_run("iwslt14_de_en"), **state)
-    stages.check_same_run(compose_run("iwslt14_de_en"), folder)
-    key = override.split("=")[0]
-    with pytest.raises(ValueError, match=rf"is of another configuration: {key} is .*, asked for .*; give another"):
-        stages.check_same_run(compose_run("iwslt14_de_en", overrides=[override]), folder)
-    with pytest.raises(ValueError, match=r"norm\.name is power, asked for layer"):
-        stages.check_same_run(compose_run("iwslt14_de_en", "layer"), folder)
-
-
-def test_a_trained_run_may_be_looked_at_on_other_hardware_a_begun_one_may_not_go_on_there(tmp_path):
-    config, other = compose_run("iwslt14_de_en"), compose_run("iwslt14_de_en", hardware="gpu_fp16")
-    stages.check_same_run(other, begun(tmp_path / "finished", config, record=True))
-    with pytest.raises(ValueError, match=r"is of another configuration: generate\.cpu"):
-        stages.check_same_run(other, begun(tmp_path / "begun", config, checkpoint=True))
-
-
-def test_a_run_that_failed_before_its_first_checkpoint_binds_nobody(tmp_path):
-    folder = begun(tmp_path, compose_run("iwslt14_de_en", overrides=["train.lr=abc"]))
-    stages.check_same_run(compose_run("iwslt14_de_en"), folder)

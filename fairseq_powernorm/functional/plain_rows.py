@@ -1,0 +1,80 @@
+"""The four passes over rows in plain torch: the definition of what the kernels compute, and the way without them.
+
+Each function does what the one of its name in :mod:`~fairseq_powernorm.functional.rows` says, on contiguous rows.
+"""
+
+import torch
+from torch import Tensor
+
+from ..masking import zero_padding
+from .precision import at_least_float32
+
+
+def normalize(
+    rows: Tensor, padding: Tensor | None, centre: Tensor | None, scale: Tensor, shift: Tensor, groups: int, eps: float
+) -> tuple[Tensor, Tensor]:
+    """See :func:`fairseq_powernorm.functional.rows.normalize`."""
+    values = _centred(_scaled(rows, padding, groups, eps)[0], padding, centre)
+    return torch.addcmul(shift, values, scale).to(rows.dtype), values.square().sum(dim=0)
+
+
+def moments(
+    rows: Tensor, padding: Tensor | None, centre: Tensor | None, groups: int, eps: float
+) -> tuple[Tensor, Tensor]:
+    """See :func:`fairseq_powernorm.functional.rows.moments`."""
+    values = _centred(_scaled(rows, padding, groups, eps)[0], padding, centre)
+    return values.square().sum(dim=0), values.sum(dim=0)
+
+
+def gradient_sums(
+    rows: Tensor, grad: Tensor, padding: Tensor | None, centre: Tensor | None, groups: int, eps: float
+) -> tuple[Tensor, Tensor]:
+    """See :func:`fairseq_powernorm.functional.rows.gradient_sums`."""
+    values = _centred(_scaled(rows, padding, groups, eps)[0], padding, centre)
+    wide = at_least_float32(zero_padding(grad, padding))
+    return (wide * values).sum(dim=0), wide.sum(dim=0)
+
+
+def gradient(
+    rows: Tensor,
+    grad: Tensor,
+    padding: Tensor | None,
+    centre: Tensor | None,
+    grad_scale: Tensor,
+    grad_product: Tensor,
+    grad_shift: Tensor | None,
+    groups: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See :func:`fairseq_powernorm.functional.rows.gradient`."""
+    scaled, inverse_roots = _scaled(rows, padding, groups, eps)
+    values = _centred(scaled, padding, centre)
+    wide = at_least_float32(zero_padding(grad, padding))
+    grad_scaled = torch.addcmul(wide * grad_scale, values, grad_product, value=-1)
+    if grad_shift is not None:
+        grad_scaled = zero_padding(grad_scaled - grad_shift, padding)
+    grad_rows = _unscaled(grad_scaled, scaled, inverse_roots, groups).to(rows.dtype)
+    return grad_rows, (wide * values).sum(dim=0), wide.sum(dim=0)
+
+
+def _scaled(rows: Tensor, padding: Tensor | None, groups: int, eps: float) -> tuple[Tensor, Tensor | None]:
+    """s (N, C), zero at padding, and 1/√(mean of x² over the group + ε), (N, G, 1)."""
+    real = at_least_float32(zero_padding(rows, padding))
+    if not groups:
+        return real, None
+    grouped = real.view(-1, groups, rows.size(1) // groups)
+    inverse_roots = (grouped.square().mean(dim=-1, keepdim=True) + eps).rsqrt()
+    return (grouped * inverse_roots).view_as(real), inverse_roots
+
+
+def _unscaled(grad_scaled: Tensor, scaled: Tensor, inverse_roots: Tensor | None, groups: int) -> Tensor:
+    """The gradient (N, C) by x, from that by s."""
+    if inverse_roots is None:
+        return grad_scaled
+    grad, values = (tensor.view(-1, groups, scaled.size(1) // groups) for tensor in (grad_scaled, scaled))
+    return ((grad - values * (grad * values).mean(dim=-1, keepdim=True)) * inverse_roots).view_as(scaled)
+
+
+def _centred(scaled: Tensor, padding: Tensor | None, centre: Tensor | None) -> Tensor:
+    """s − c (N, C), zero at padding."""
+    return scaled if centre is None else zero_padding(scaled - centre, padding)
