@@ -173,9 +173,10 @@ binarize() {
   for split in "${split_names[@]:2}"; do
     test_prefixes+=${test_prefixes:+,}$folder/$split
   done
+  # Of N workers fairseq runs N - 1 side by side, and the last one behind them.
   local words=("$python" -m fairseq_cli.preprocess --source-lang "$source" --target-lang "$target"
     --joined-dictionary --trainpref "$folder/${split_names[0]}" --validpref "$folder/${split_names[1]}"
-    --testpref "$test_prefixes" --destdir "$destination.tmp" --workers "$(nproc)")
+    --testpref "$test_prefixes" --destdir "$destination.tmp" --workers "$((2 * $(nproc)))")
   if [[ ${dry_run:-false} == true ]]; then
     print_command "${words[@]}"
     print_command mv "$destination.tmp" "$destination"

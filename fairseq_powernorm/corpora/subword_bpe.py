@@ -23,6 +23,8 @@ from .parallel_lines import Row, map_blocks, map_lines, read_rows
 
 logger = logging.getLogger(__name__)
 
+WORDS_REMEMBERED = 200_000  # split words that a process keeps, some 100 MB
+
 
 def count_words(rows: list[Row]) -> Counter[str]:
     """How often each word stands in a block of lines; words are what spaces separate."""
@@ -77,6 +79,8 @@ def read_codes(path: Path) -> BPE:
 def encode(rows: list[Row], codes: Path) -> list[Row]:
     """A block of lines in subwords, ``@@`` behind those that a word goes on after."""
     bpe = read_codes(codes)
+    if len(bpe.cache) > WORDS_REMEMBERED:  # it would grow to all the words there are, in every process
+        bpe.cache.clear()
     return [tuple(bpe.process_line(line) for line in row) for row in rows]
 
 

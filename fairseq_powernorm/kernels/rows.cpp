@@ -218,7 +218,9 @@ template <typename Pass, typename scalar>
 Tensor run(const Tensor& rows, const scalar* dy, scalar* out, const Vector& padding_column,
            const Wide<scalar>* filling, const Constants<Wide<scalar>>& constants) {
   using W = Wide<scalar>;
-  const int64_t count = rows.size(0), channels = rows.size(1), threads = at::get_num_threads();
+  const int64_t count = rows.size(0), channels = rows.size(1);
+  // Inside another parallel region everything runs on this very thread, under its number there.
+  const int64_t threads = at::in_parallel_region() ? at::get_thread_num() + 1 : at::get_num_threads();
   const bool* padding = padding_of(rows, padding_column);
   const scalar* x = rows.const_data_ptr<scalar>();
   std::vector<double> sums(static_cast<size_t>(threads * 2 * channels), 0.0);

@@ -7,6 +7,7 @@ import pytest
 from subword_nmt.apply_bpe import BPE
 from subword_nmt.learn_bpe import learn_bpe
 
+from fairseq_powernorm.corpora import subword_bpe
 from fairseq_powernorm.corpora.subword_bpe import encode_corpus, learn_merges, read_codes
 from fairseq_powernorm.corpora.synthetic import write_corpus
 
@@ -83,3 +84,14 @@ def test_the_official_subwords_of_iwslt14(tmp_path):
         for language in ("de", "en"):
             ours = (tmp_path / split / f"{split}.{language}").read_bytes()
             assert ours == (IWSLT14 / "bpe" / f"{split}.{language}").read_bytes()
+
+
+def test_a_process_does_not_remember_every_word(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(subword_bpe, "WORDS_REMEMBERED", 50)
+    encode(text, tmp_path / "bpe")
+    codes = tmp_path / "bpe" / "codes"
+    read_codes(codes).cache.clear()
+    for number in range(40):
+        rows = [(f"wort{number}n{each}",) for each in range(10)]
+        assert subword_bpe.encode(rows, codes) == [(read_codes(codes).process_line(line),) for (line,) in rows]
+        assert len(read_codes(codes).cache) <= 60
