@@ -50,4 +50,4 @@ def count_tokens(rows: Tensor, padding: Tensor | None) -> Tensor:
     dtype = torch.promote_types(rows.dtype, torch.float32)
     if padding is None:
         return torch.full((), rows.size(0), dtype=dtype, device=rows.device)
-    return padding.logical_not().sum(dtype=dtype)
+    return rows.size(0) - padding.sum(dtype=dtype)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose, initialize_config_dir, version
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -69,6 +69,14 @@ for resolver in (max_tokens, update_freq, norm_sync, forward_calls):
     OmegaConf.register_new_resolver(f"powernorm.{resolver.__name__}", resolver, replace=True)
 
 
+def speak_as_fairseq_does() -> None:
+    """Tells Hydra that what follows is written for its version 1.1, as fairseq is.
+
+    fairseq calls ``hydra.experimental``, which Hydra refuses in a process where somebody has spoken a later version.
+    """
+    version.setbase("1.1")
+
+
 def choices(group: str) -> tuple[str, ...]:
     """The names in one group of the configuration: ``recipe``, ``norm`` or ``hardware``."""
     return tuple(sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")))
@@ -113,6 +121,8 @@ def compose_run(
         OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(f"configuration: {error}") from None
+    finally:
+        speak_as_fairseq_does()
     return config
 
 

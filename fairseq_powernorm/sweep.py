@@ -20,7 +20,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .files import run_command_line
-from .recipes import CONFIGS, ROOT, run_folder
+from .recipes import CONFIGS, ROOT, run_folder, speak_as_fairseq_does
 from .stages import STAGES, join_training, run_stage
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ def whole_run(config: DictConfig) -> None:
     Raises:
         ValueError: data, hardware or settings that do not fit; the message says which.
     """
+    speak_as_fairseq_does()
     config = config.copy()
     with open_dict(config):
         runs = config.pop("runs", None) or ROOT / "runs"

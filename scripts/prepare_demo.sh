@@ -24,7 +24,6 @@ while (($#)); do
     --seed) seed=$(value_of "$@"); shift 2 ;;
     --force) force=true; shift ;;
     --dry-run) dry_run=true; shift ;;
-    --from) fail "this corpus is generated, so there is nothing to take from a folder: leave out --from" ;;
     --help | -h) show_help ;;
     *) fail "unknown option $1; see --help" ;;
   esac

@@ -86,6 +86,7 @@ for norm in "${norm_list[@]}"; do
 done
 preparation=$(show --norm "${norm_list[0]}" --key recipe.prepare)
 IFS=, read -ra preparation_words <<<"$preparation"
+[[ -z $from || ${preparation_words[0]} != *prepare_demo.sh ]] || fail "the data of $recipe is generated: leave out --from"
 preparation_words+=(${from:+--from "$from"})
 make_table=(scripts/table.sh --recipe "$recipe" --runs "$runs" --output "$output" "${overrides[@]}"
   --command "scripts/${POWERNORM_COMMAND:-run_recipe.sh} ${words[*]/#--dry-run/}")

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
 from fairseq_powernorm import available_norms
@@ -137,3 +138,10 @@ def test_an_update_of_other_tokens_than_the_recipe_s_is_said(devices, said):
     config = compose_run("wmt14_en_de_big", hardware="gpu", overrides=[f"hardware.devices={devices}"])
     warning = tokens_warning(config)
     assert warning is None if said is None else re.search(said, warning)
+
+
+def test_fairseq_reads_its_configuration_in_the_same_process():
+    """As a sweep does that recalibrates, or this suite in another order."""
+    config = compose_run("smoke_de_en")
+    args = options.parse_args_and_arch(options.get_training_parser(), train_arguments(config, "runs"))
+    assert convert_namespace_to_omegaconf(args).model.arch == config.train.arch

@@ -9,6 +9,7 @@ from ..masking import count_tokens
 from .precision import at_least_float32
 from .reduction import Reduce, keep_local
 from .rows import gradient, gradient_sums, normalize
+from .running import move_running
 
 
 def next_projection(projection: Tensor, square_mean_ratio: Tensor, correlation: Tensor, alpha: float) -> Tensor:
@@ -21,10 +22,10 @@ def next_projection(projection: Tensor, square_mean_ratio: Tensor, correlation: 
         alpha: decay in [0, 1).
 
     Returns:
-        ν_t (C,); ν_{t−1} if any entry of ν_t is not finite, as the optimizer leaves out such a step.
+        ν_t (C,).
     """
-    updated = projection * (1 - (1 - alpha) * square_mean_ratio) + (1 - alpha) * correlation
-    return torch.where(updated.isfinite().all(), updated, projection)
+    towards = torch.addcmul(correlation, projection, square_mean_ratio, value=-1)
+    return torch.add(projection, towards, alpha=1 - alpha)
 
 
 class PowerNormFunction(Function):
@@ -69,7 +70,7 @@ class PowerNormFunction(Function):
         # Γ needs no pass of its own: X̂ is s times a constant, so mean X̂² follows from the forward pass's mean s².
         square_mean_ratio = batch_square_mean * inverse_root.square()
         updated = next_projection(ctx.projection, square_mean_ratio, correlation_sum / tokens, ctx.alpha)
-        ctx.projection.copy_(torch.where(count > 0, updated, ctx.projection))
+        move_running(ctx.projection, updated, count)  # not with an inf, as the optimizer leaves out such a step
         return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), *[None] * 9
 
 

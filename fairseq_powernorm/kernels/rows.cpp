@@ -48,32 +48,41 @@ struct Constants {
   W eps = 0;                        // of the group scaling
 };
 
-// A row as the arithmetic's type, group-scaled where that is asked for; `inverse_roots` get a factor a group.
+// A row as the arithmetic's type, group-scaled where that is asked for: the row itself, or what `scratch` has then.
+// `inverse_roots` get a factor a group.
 template <typename scalar, typename W>
-INLINE void load_row(const scalar* x, W* s, W* inverse_roots, const Constants<W>& constants) {
+INLINE const W* load_row(const scalar* x, W* scratch, W* inverse_roots, const Constants<W>& constants) {
+  if constexpr (std::is_same_v<scalar, W>) {
+    if (constants.groups == 0) return x;
+  }
+  const int64_t channels = constants.channels, groups = constants.groups;
 #pragma omp simd
-  for (int64_t k = 0; k < constants.channels; ++k) s[k] = static_cast<W>(x[k]);
-  if (constants.groups == 0) return;
-  const int64_t width = constants.channels / constants.groups;
-  for (int64_t group = 0; group < constants.groups; ++group, s += width) {
+  for (int64_t k = 0; k < channels; ++k) scratch[k] = static_cast<W>(x[k]);
+  if (groups == 0) return scratch;
+  const int64_t width = channels / groups;
+  for (int64_t group = 0; group < groups; ++group) {
+    const W* s = scratch + group * width;
     W squares = 0;
 #pragma omp simd reduction(+ : squares)
     for (int64_t k = 0; k < width; ++k) squares += s[k] * s[k];
-    const W factor = W(1) / std::sqrt(squares / W(width) + constants.eps);
-    inverse_roots[group] = factor;
+    inverse_roots[group] = squares;
+  }
+#pragma omp simd
+  for (int64_t group = 0; group < groups; ++group) {  // all roots at once: one by one they take as long as the rest
+    inverse_roots[group] = W(1) / std::sqrt(inverse_roots[group] / W(width) + constants.eps);
+  }
+  for (int64_t group = 0; group < groups; ++group) {
+    W* s = scratch + group * width;
+    const W factor = inverse_roots[group];
 #pragma omp simd
     for (int64_t k = 0; k < width; ++k) s[k] *= factor;
   }
+  return scratch;
 }
 
-// dX = (ds - s mean(ds s)) / root, a mean a group; without group scaling dX = ds.
+// dX = (ds - s mean(ds s)) / root, a mean a group.
 template <typename scalar, typename W>
-INLINE void store_gradient(const W* ds, const W* s, const W* inverse_roots, scalar* dx, const Constants<W>& constants) {
-  if (constants.groups == 0) {
-#pragma omp simd
-    for (int64_t k = 0; k < constants.channels; ++k) dx[k] = static_cast<scalar>(ds[k]);
-    return;
-  }
+INLINE void unscale_row(const W* ds, const W* s, const W* inverse_roots, scalar* dx, const Constants<W>& constants) {
   const int64_t width = constants.channels / constants.groups;
   for (int64_t group = 0; group < constants.groups; ++group, ds += width, s += width, dx += width) {
     W products = 0;
@@ -85,16 +94,30 @@ INLINE void store_gradient(const W* ds, const W* s, const W* inverse_roots, scal
   }
 }
 
+// ds = grad_scale dY - grad_product (s - c) - grad_shift, and the sums of dY (s - c) and dY.
+template <bool centred, typename scalar, typename W, typename Out>
+INLINE void gradient_row(const W* s, const scalar* dy, Out* ds, W* products, W* sums, const Constants<W>& constants) {
+  const W *centre = constants.centre, *scale = constants.grad_scale, *product = constants.grad_product;
+  const W* shift = constants.grad_shift;
+#pragma omp simd
+  for (int64_t k = 0; k < constants.channels; ++k) {
+    const W value = centred ? s[k] - centre[k] : s[k], grad = static_cast<W>(dy[k]);
+    products[k] += grad * value;
+    sums[k] += grad;
+    ds[k] = static_cast<Out>(grad * scale[k] - value * product[k] - (centred ? shift[k] : W(0)));
+  }
+}
+
 // The passes. Each adds to two sums of a block of rows, (C,) each; `scratch` holds three rows.
 struct Normalize {  // y = scale (s - c) + shift; sum of (s - c)^2
   template <bool centred, typename scalar, typename W>
   static INLINE void row(const scalar* x, const scalar*, scalar* y, W* squares, W*, W* scratch,
                          const Constants<W>& constants) {
     const W *centre = constants.centre, *scale = constants.scale, *shift = constants.shift;
-    load_row(x, scratch, scratch + constants.channels, constants);
+    const W* s = load_row(x, scratch, scratch + constants.channels, constants);
 #pragma omp simd
     for (int64_t k = 0; k < constants.channels; ++k) {
-      const W value = centred ? scratch[k] - centre[k] : scratch[k];
+      const W value = centred ? s[k] - centre[k] : s[k];
       squares[k] += value * value;
       y[k] = static_cast<scalar>(value * scale[k] + shift[k]);
     }
@@ -106,10 +129,10 @@ struct Moments {  // sum of (s - c)^2, sum of s - c
   static INLINE void row(const scalar* x, const scalar*, scalar*, W* squares, W* sums, W* scratch,
                          const Constants<W>& constants) {
     const W* centre = constants.centre;
-    load_row(x, scratch, scratch + constants.channels, constants);
+    const W* s = load_row(x, scratch, scratch + constants.channels, constants);
 #pragma omp simd
     for (int64_t k = 0; k < constants.channels; ++k) {
-      const W value = centred ? scratch[k] - centre[k] : scratch[k];
+      const W value = centred ? s[k] - centre[k] : s[k];
       squares[k] += value * value;
       sums[k] += value;
     }
@@ -121,12 +144,12 @@ struct GradientSums {  // sum of dY (s - c), sum of dY
   static INLINE void row(const scalar* x, const scalar* dy, scalar*, W* products, W* sums, W* scratch,
                          const Constants<W>& constants) {
     const W* centre = constants.centre;
-    load_row(x, scratch, scratch + constants.channels, constants);
+    const W* s = load_row(x, scratch, scratch + constants.channels, constants);
 #pragma omp simd
     for (int64_t k = 0; k < constants.channels; ++k) {
-      const W value = centred ? scratch[k] - centre[k] : scratch[k];
-      products[k] += static_cast<W>(dy[k]) * value;
-      sums[k] += static_cast<W>(dy[k]);
+      const W value = centred ? s[k] - centre[k] : s[k], grad = static_cast<W>(dy[k]);
+      products[k] += grad * value;
+      sums[k] += grad;
     }
   }
 };
@@ -135,18 +158,14 @@ struct Gradient {  // dX; sum of dY (s - c), sum of dY
   template <bool centred, typename scalar, typename W>
   static INLINE void row(const scalar* x, const scalar* dy, scalar* dx, W* products, W* sums, W* scratch,
                          const Constants<W>& constants) {
-    const W *centre = constants.centre, *scale = constants.grad_scale, *product = constants.grad_product;
-    const W* shift = constants.grad_shift;
     W *inverse_roots = scratch + constants.channels, *ds = scratch + 2 * constants.channels;
-    load_row(x, scratch, inverse_roots, constants);
-#pragma omp simd
-    for (int64_t k = 0; k < constants.channels; ++k) {
-      const W value = centred ? scratch[k] - centre[k] : scratch[k], grad = static_cast<W>(dy[k]);
-      products[k] += grad * value;
-      sums[k] += grad;
-      ds[k] = grad * scale[k] - value * product[k] - (centred ? shift[k] : W(0));
+    const W* s = load_row(x, scratch, inverse_roots, constants);
+    if (constants.groups == 0) {
+      gradient_row<centred>(s, dy, dx, products, sums, constants);
+    } else {
+      gradient_row<centred>(s, dy, ds, products, sums, constants);
+      unscale_row(ds, s, inverse_roots, dx, constants);
     }
-    store_gradient(ds, scratch, inverse_roots, dx, constants);
   }
 };
 
@@ -241,8 +260,12 @@ Tensor run(const Tensor& rows, const scalar* dy, scalar* out, const Vector& padd
               block_sums + channels, scratch, next - row, constants);
         for (int64_t k = 0; k < 2 * channels; ++k) total[k] += static_cast<double>(block_sums[k]);
       } else if (out != nullptr) {
-        for (int64_t k = 0; k < (next - row) * channels; ++k) {
-          out[at + k] = filling == nullptr ? scalar(0) : static_cast<scalar>(filling[k % channels]);
+        for (scalar* to = out + at; to < out + next * channels; to += channels) {
+          if (filling == nullptr) {
+            std::fill_n(to, channels, scalar(0));
+          } else {
+            for (int64_t k = 0; k < channels; ++k) to[k] = static_cast<scalar>(filling[k]);
+          }
         }
       }
     }

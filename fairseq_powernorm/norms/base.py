@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from ..functional.running import move_running
 from ..masking import to_rows, zero_padding
 
 BufferPolicy = Literal["mean", "newest"]
@@ -217,15 +218,14 @@ class BatchStatisticsNorm(TokenNorm):
     def move_average(self, running: Tensor, batch: Tensor, count: Tensor) -> None:
         """running ← α running + (1 − α) batch, in place, with α = ``alpha_fwd``.
 
-        Left out where the batch held no token or a statistic is not finite: such a value would stay for good.
+        Left out where the batch held no token or a statistic is not finite (:func:`move_running`).
 
         Args:
             running: a buffer (C,).
             batch: the batch's statistic (C,).
             count: the number of real tokens that it was taken over, a scalar.
         """
-        updated = running * self.alpha_fwd + batch * (1 - self.alpha_fwd)
-        running.copy_(torch.where(updated.isfinite().all() & (count > 0), updated, running))
+        move_running(running, torch.lerp(batch.to(running.dtype), running, self.alpha_fwd), count)
 
     def _apply(self, fn, recurse=True):
         """Casts and moves the module, but leaves floating-point buffers at float32 or wider."""
