@@ -12,7 +12,8 @@
 #   --dry-run          print the commands and do nothing
 #
 # Output: data/wmt14_en_de/{tokenized,raw,reference,bpe}, data-bin/wmt14_en_de. Stopped, it goes on with what is missing.
-# It takes all cores, hours on two of them, less than 4 GB of memory and 10 GB of disk.
+# About an hour on two cores, less than 4 GB of memory and 10 GB of disk; with more cores the rest, but not the learning
+# of the merges (a quarter of an hour), takes less.
 
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
