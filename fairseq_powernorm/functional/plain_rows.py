@@ -1,6 +1,7 @@
-"""The four passes over rows in plain torch: the definition of what the kernels compute, and the way without them.
+"""The passes over rows in plain torch: the definition of what the kernels compute, and the way without them.
 
-Each function does what the one of its name in :mod:`~fairseq_powernorm.functional.rows` says, on contiguous rows.
+Each function does what the one of its name in :mod:`~fairseq_powernorm.functional.rows` or
+:mod:`~fairseq_powernorm.functional.running` says, on contiguous rows.
 """
 
 import torch
@@ -8,6 +9,13 @@ from torch import Tensor
 
 from ..masking import zero_padding
 from .precision import at_least_float32
+
+
+def move_running(running: Tensor, updated: Tensor, count: Tensor) -> None:
+    """See :func:`fairseq_powernorm.functional.running.move_running`."""
+    # The sum of zeros that anything not finite turns into NaN; NaN is above nothing. No host looks at it.
+    moves = (updated * 0).sum() + count > 0
+    torch.where(moves, updated, running, out=running)
 
 
 def normalize(

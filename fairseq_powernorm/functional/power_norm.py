@@ -29,29 +29,29 @@ def next_projection(projection: Tensor, square_mean_ratio: Tensor, correlation: 
 
 
 class PowerNormFunction(Function):
-    """Forward and approximate backward; see :func:`power_norm`."""
+    """Forward and approximate backward; see :func:`power_norm`. ``measured`` is a list that gets what was measured:
+    more outputs of a Function would cost more than the pass on a small batch."""
 
     @staticmethod
     def forward(
         ctx, rows, weight, bias, padding, square_mean, measured, projection, warming_up, alpha, eps, groups, reduce
     ):
-        """Y (N, C), ψ_B² (C,) and the number of real tokens; keeps what the backward pass needs."""
+        """Y (N, C); keeps what the backward pass needs."""
         inverse_root = (square_mean + eps).rsqrt()
         scale = at_least_float32(weight) * inverse_root
         output, squares = normalize(rows, padding, None, scale, at_least_float32(bias), groups, eps)
-        if measured is None:
+        if not measured:
             sums, count = reduce([squares, count_tokens(rows, padding)])
-            measured = sums / count.clamp(min=1), count
+            measured += sums / count.clamp(min=1), count
         batch_square_mean, count = measured
         ctx.save_for_backward(rows, weight, padding, inverse_root, batch_square_mean, count)
         ctx.projection, ctx.reduce, ctx.warming_up, ctx.alpha = projection, reduce, warming_up, alpha
         ctx.group_scaling = groups, eps
-        ctx.mark_non_differentiable(batch_square_mean, count)
-        return output, batch_square_mean, count
+        return output
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_output, *_):
+    def backward(ctx, grad_output):
         """dX, dγ, dβ; moves ν."""
         rows, weight, padding, inverse_root, batch_square_mean, count = ctx.saved_tensors
         gamma, tokens = at_least_float32(weight), count.clamp(min=1)
@@ -119,6 +119,8 @@ def power_norm(
     Returns:
         Y (N, C) in the dtype of ``rows``, ψ_B² (C,) and the number of real tokens that it is over, a scalar.
     """
-    return PowerNormFunction.apply(
-        rows, weight, bias, padding, square_mean, measured, projection, warming_up, alpha, eps, groups, reduce
+    known = list(measured or ())
+    output = PowerNormFunction.apply(
+        rows, weight, bias, padding, square_mean, known, projection, warming_up, alpha, eps, groups, reduce
     )
+    return output, *known

@@ -1,7 +1,9 @@
 """How a running statistic moves, and when it does not."""
 
-import torch
 from torch import Tensor
+
+from ..kernels.backend import backend_for
+from . import plain_rows
 
 
 def move_running(running: Tensor, updated: Tensor, count: Tensor) -> None:
@@ -10,9 +12,7 @@ def move_running(running: Tensor, updated: Tensor, count: Tensor) -> None:
 
     Args:
         running: a statistic (C,).
-        updated: its next value (C,).
+        updated: its next value (C,), of the same type.
         count: the number of real tokens that the batch held, a scalar.
     """
-    # The sum of zeros that anything not finite turns into NaN; NaN is above nothing. No host looks at it.
-    moves = (updated * 0).sum() + count > 0
-    torch.where(moves, updated, running, out=running)
+    (backend_for(running) or plain_rows).move_running(running, updated, count)

@@ -39,10 +39,16 @@ def _register_shapes() -> None:
         return rows.new_empty((count, rows.size(1)) if count > 1 else (rows.size(1),), dtype=dtype)
 
     register = functools.partial(torch.library.register_fake, lib=None)
+    register("fairseq_powernorm::move_running", lambda *_: None)
     register("fairseq_powernorm::normalize", lambda rows, *others: (torch.empty_like(rows), sums(rows, 1)))
     register("fairseq_powernorm::moments", lambda rows, *others: sums(rows, 2))
     register("fairseq_powernorm::gradient_sums", lambda rows, *others: sums(rows, 2))
     register("fairseq_powernorm::gradient", lambda rows, *others: (torch.empty_like(rows), sums(rows, 2)))
+
+
+def move_running(running: Tensor, updated: Tensor, count: Tensor) -> None:
+    """See :func:`fairseq_powernorm.functional.running.move_running`."""
+    torch.ops.fairseq_powernorm.move_running(running, updated, count)
 
 
 def normalize(

@@ -341,9 +341,25 @@ std::tuple<Tensor, Tensor> gradient(const Tensor& rows, const Tensor& grad, cons
   return {grad_rows, sums};
 }
 
+// running <- updated, unless the batch held no token or an entry is not finite.
+void move_running(Tensor running, const Tensor& updated, const Tensor& count) {
+  TORCH_CHECK(running.is_contiguous() && updated.sizes() == running.sizes() && count.numel() == 1 &&
+                  updated.scalar_type() == running.scalar_type(),
+              "expected a contiguous statistic and its next value of the same shape and type, got ", running.sizes(),
+              " and ", updated.sizes());
+  const Tensor next = updated.contiguous();
+  AT_DISPATCH_FLOATING_TYPES(running.scalar_type(), "fairseq_powernorm", [&] {
+    const scalar_t* from = next.const_data_ptr<scalar_t>();
+    const int64_t channels = next.numel();
+    const bool finite = std::all_of(from, from + channels, [](scalar_t value) { return std::isfinite(value); });
+    if (finite && count.item<double>() > 0) std::copy_n(from, channels, running.mutable_data_ptr<scalar_t>());
+  });
+}
+
 }  // namespace
 
 TORCH_LIBRARY(fairseq_powernorm, library) {
+  library.def("move_running(Tensor(a!) running, Tensor updated, Tensor count) -> ()");
   library.def(
       "normalize(Tensor rows, Tensor? padding, Tensor? centre, Tensor scale, Tensor shift, int groups, float eps)"
       " -> (Tensor, Tensor)");
@@ -355,6 +371,7 @@ TORCH_LIBRARY(fairseq_powernorm, library) {
 }
 
 TORCH_LIBRARY_IMPL(fairseq_powernorm, CPU, library) {
+  library.impl("move_running", move_running);
   library.impl("normalize", normalize);
   library.impl("moments", moments);
   library.impl("gradient_sums", gradient_sums);

@@ -139,6 +139,30 @@ def _backward_kernel(
     tl.store(partial + channels, sums, inside)
 
 
+@triton.jit
+def _move_running_kernel(
+    running_ptr,  # (C,)
+    updated_ptr,  # (C,)
+    count_ptr,  # ()
+    channels,
+    BLOCK_CHANNELS: tl.constexpr,
+):
+    """running ← updated, unless the batch held no token or an entry is not finite; one program for all channels."""
+    columns = tl.arange(0, BLOCK_CHANNELS)
+    inside = columns < channels
+    running = tl.load(running_ptr + columns, inside, 0.0)
+    updated = tl.load(updated_ptr + columns, inside, 0.0)
+    spoilt = tl.sum(tl.where(tl.abs(updated) < float("inf"), 0.0, 1.0), 0)  # NaN is below nothing
+    updated = tl.where(spoilt > 0, running, updated)
+    tl.store(running_ptr + columns, tl.where(tl.load(count_ptr) > 0, updated, running), inside)
+
+
+def move_running(running: Tensor, updated: Tensor, count: Tensor) -> None:
+    """See :func:`fairseq_powernorm.functional.running.move_running`."""
+    block_channels = triton.next_power_of_2(running.numel())
+    _move_running_kernel[(1,)](running, updated.contiguous(), count, running.numel(), BLOCK_CHANNELS=block_channels)
+
+
 @functools.cache
 def _programs(device: torch.device) -> int:
     """How many programs keep a device busy; asking for its properties waits for nothing."""

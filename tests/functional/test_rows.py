@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from fairseq_powernorm.functional import rows as passes
+from fairseq_powernorm.functional import running as statistics
+from fairseq_powernorm.functional.running import move_running
 from fairseq_powernorm.kernels import cpu
 
 BACKENDS = [
@@ -35,7 +37,8 @@ def backend(request, monkeypatch):
         if torch.cuda.is_available():
             pytest.skip("Triton compiles here; tests/kernels/test_triton_rows.py runs it on the device")
         triton_rows = importlib.import_module("fairseq_powernorm.kernels.triton_rows")
-        monkeypatch.setattr(passes, "backend_for", lambda rows: triton_rows)
+        for module in (passes, statistics):
+            monkeypatch.setattr(module, "backend_for", lambda rows: triton_rows)
     else:
         monkeypatch.setenv("FAIRSEQ_POWERNORM_KERNELS", request.param)
     torch.use_deterministic_algorithms(True)  # fills torch.empty with NaN, so that what is not written shows
@@ -130,3 +133,19 @@ def test_the_same_threads_give_the_same_bits():
             assert all(torch.equal(results[0], result) for result in results)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_statistic_moves_unless_its_next_value_is_bad_or_the_batch_empty(bad):
+    running, updated, tokens = torch.ones(5), torch.arange(5.0), torch.tensor(3.0)
+    move_running(running, updated, tokens)
+    assert torch.equal(running, updated)
+    move_running(running, updated + 1, torch.tensor(0.0))
+    assert torch.equal(running, updated)
+    for place in (0, 4):
+        spoilt = updated + 1
+        spoilt[place] = bad
+        move_running(running, spoilt, tokens)
+        assert torch.equal(running, updated)
+    move_running(running, torch.full((5,), 3e38), tokens)  # a sum of these would be inf
+    assert (running == 3e38).all()
