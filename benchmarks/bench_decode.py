@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=16)
     parser.add_argument("--length", type=int, default=25, help="tokens of a sentence, source and output (default: 25)")
     parser.add_argument("--types", type=int, default=10_000, help="size of the dictionary (default: 10000)")
-    add_options(parser, rounds=12, warmup=2)
+    add_options(parser, rounds=30, warmup=2)
     options = parser.parse_args()
     begin(options)
     words, candidates = dictionary(options.types), {}

@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=["kernels", "plain"])
     parser.add_argument("--norms", nargs="+", choices=NORMS, default=list(NORMS))
     parser.add_argument("--padding", nargs="+", choices=("yes", "no"), default=["yes", "no"])
-    add_options(parser, rounds=40, warmup=5)
+    add_options(parser, rounds=30, warmup=4)
     options = parser.parse_args()
     begin(options)
     compiled, table = compiled_passes(), []

@@ -178,3 +178,22 @@ def test_bad_flags_end_plain_fairseq_train_with_one_line(commands, corpus, argum
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode != 0 and message in last.replace("'", "").replace("encoders", "encoder's")
     assert "Traceback" not in done.stderr and not (tmp_path / "none").exists()
+
+
+def test_a_folded_model_translates_alike(corpus, commands, trained, tmp_path):
+    """The same translations, scores to 1e-4; sites of both stacks are folded."""
+    checkpoint, folded = trained / "checkpoint_last.pt", tmp_path / "folded.pt"
+    done = commands.console_script("powernorm-fold", "--checkpoint", checkpoint, "--output", folded)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(" folded\n") == 6 and "decoder output (pn-v) stays" in done.stderr
+    outputs = []
+    for path in (checkpoint, folded):
+        done = commands.fairseq(
+            *("generate", corpus / "bin", "--user-dir", "fairseq_powernorm", *commands.generate_flags, "--path", path)
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        outputs.append([line.split("\t") for line in translations(done.stdout)])
+    assert len(outputs[0]) == 80
+    for (label, score, text), (other_label, other_score, other_text) in zip(*outputs, strict=True):
+        assert (label, text) == (other_label, other_text)
+        assert abs(float(score) - float(other_score)) < 1e-4
