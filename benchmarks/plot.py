@@ -33,15 +33,18 @@ def main() -> None:
         ]
     if not rows:
         raise SystemExit(f"{options.input}.csv holds no {options.dtype} rows of {options.channels} channels")
+    norms: dict[str, str] = {}
     figure, axes = plt.subplots(1, len(PARTS), figsize=(11, 4.2), sharex=True, layout="constrained")
     for axis, (part, title) in zip(axes, PARTS.items(), strict=True):
         for name in dict.fromkeys(row["candidate"] for row in rows):
             points = [row for row in rows if row["candidate"] == name and row["part"] == part]
             tokens = [int(row["tokens"]) for row in points]
             ratios, low, high = ([float(row[key]) for row in points] for key in ("ratio", "ratio_p20", "ratio_p80"))
-            style = {"layer": {"color": "black", "linewidth": 2}, "copy": {"color": "grey", "linestyle": ":"}}
-            dashed = {"linestyle": "--", "alpha": 0.6} if name.endswith(("plain", "compiled")) else {}
-            (line,) = axis.plot(tokens, ratios, marker="o", markersize=3, label=name, **style.get(name, dashed))
+            norm, _, backend = name.rpartition(" ")
+            norms.setdefault(norm, f"C{len(norms)}")  # a colour a norm, a line style a backend
+            style = {"color": norms[norm], "linestyle": {"plain": "--", "compiled": ":"}.get(backend, "-")}
+            style = {"layer": {"color": "black"}, "copy": {"color": "grey", "linestyle": ":"}}.get(name, style)
+            (line,) = axis.plot(tokens, ratios, marker="o", markersize=3, label=name, **style)
             axis.fill_between(tokens, low, high, color=line.get_color(), alpha=0.12)
         axis.set(xscale="log", yscale="log", title=title, xlabel="tokens", ylabel="time over nn.LayerNorm")
         axis.set_xticks(
