@@ -4,21 +4,22 @@ Without torch at build time (build isolation) or without a C++ compiler the pack
 in plain torch.
 """
 
-from setuptools import setup
+import sys
 
-try:
-    from torch.utils.cpp_extension import BuildExtension, CppExtension
-except ImportError:
-    extensions, commands = [], {}
-else:
-    flags = ["-O3", "-std=c++20", "-fopenmp", "-ffp-contract=fast", "-g0"]
-    kernels = CppExtension(
-        "fairseq_powernorm.kernels._rows",
-        ["fairseq_powernorm/kernels/rows.cpp"],
-        extra_compile_args=flags,
-        extra_link_args=["-fopenmp"],
-    )
-    kernels.optional = True
-    extensions, commands = [kernels], {"build_ext": BuildExtension.with_options(use_ninja=False)}
+if __name__ == "__main__":  # under --user-dir this folder is on sys.path: whoever imports a `setup` must start no build
+    from setuptools import setup
 
-setup(ext_modules=extensions, cmdclass=commands)
+    try:
+        from torch.utils.cpp_extension import BuildExtension, CppExtension
+    except ImportError:
+        sys.stderr.write("no torch to build against: the package computes in plain torch on the CPU\n")
+        setup()
+    else:
+        kernels = CppExtension(
+            "fairseq_powernorm.kernels._rows",
+            ["fairseq_powernorm/kernels/rows.cpp"],
+            extra_compile_args=["-O3", "-std=c++20", "-fopenmp", "-ffp-contract=fast", "-g0"],
+            extra_link_args=["-fopenmp"],
+        )
+        kernels.optional = True
+        setup(ext_modules=[kernels], cmdclass={"build_ext": BuildExtension.with_options(use_ninja=False)})
