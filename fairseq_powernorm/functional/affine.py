@@ -10,7 +10,7 @@ from .rows import normalize
 
 def scale_and_shift(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """y = scale ⊙ x + shift in float32 or wider, cast back once to the dtype of ``rows`` (N, C)."""
-    return at_least_float32(rows).mul(scale).add_(shift).to(rows.dtype)
+    return torch.addcmul(shift, at_least_float32(rows), scale).to(rows.dtype)
 
 
 def normalize_by_constants(
@@ -43,4 +43,4 @@ def normalize_by_constants(
         return normalize(rows, None, None, scale, shift, groups, eps)[0]  # one pass, which knows no gradient
     if groups:
         rows = group_scaling(rows, groups, eps)
-    return torch.addcmul(shift, at_least_float32(rows), scale).to(rows.dtype)
+    return scale_and_shift(rows, scale, shift)
