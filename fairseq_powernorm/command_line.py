@@ -3,18 +3,20 @@
 They also look at what the command is about to read, so that a missing dictionary or a damaged checkpoint ends with
 one line; stock ``fairseq-…`` with ``--user-dir fairseq_powernorm`` does the same work and shows a traceback. And an
 interrupted ``powernorm-train`` goes on as if it had not been: with the same batches, and the same count of epochs
-without improvement (``--patience``). fairseq-train forgets both.
+without improvement (``--patience``); fairseq-train forgets both. A last checkpoint that is damaged gives way to the
+newest whole one.
 """
 
 import functools
 import importlib
 import logging
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from .checkpoints.io import load_checkpoint
-from .checkpoints.resume import read_patience
+from .checkpoints.resume import read_patience, repair_last_checkpoint
 from .files import run_command_line
 
 logger = logging.getLogger(__name__)
@@ -104,6 +106,9 @@ def run(program: str) -> None:
     cli = importlib.import_module(f"fairseq_cli.{program}")
     if program == "train":
         keep_batches_of_the_first_epoch()
+        if not option(arguments, "--restore-file") and os.environ.get("WORLD_SIZE", "1") == "1":
+            # Of several processes each would repair it while the others read it.
+            run_command_line(lambda: repair_last_checkpoint(option(arguments, "--save-dir") or "checkpoints"))
         if option(arguments, "--patience") and not option(arguments, "--restore-file"):
             run_command_line(lambda: restore_patience(cli, arguments))
     importlib.import_module("fairseq_powernorm.transformer")  # the package is loaded, so --user-dir will not do it

@@ -111,7 +111,7 @@ def add_norm_flags(parser) -> None:
         help="scale each token in G groups of channels before batch, pn-v or power; 'heads' for the number of "
         "attention heads (default: 0, none)",
     )
-    parser.add_argument("--norm-sync", action="store_true", help="statistics over all ranks")
+    parser.add_argument("--norm-sync", action="store_true", help="statistics over all ranks (not power-released)")
 
 
 def fill_in_defaults(args) -> None:
@@ -127,6 +127,11 @@ def fill_in_defaults(args) -> None:
         if getattr(args, name, None) is None:
             setattr(args, name, default)
     for stack in ("encoder", "decoder"):
+        several = getattr(args, "distributed_world_size", 1) > 1
+        if several and args.norm_sync and getattr(args, f"{stack}_layerdrop", 0):
+            raise FlagError(
+                f"--norm-sync contradicts --{stack}-layerdrop: a rank would wait for ranks that drop the layer"
+            )
         if args.norm_position == "post" and getattr(args, f"{stack}_normalize_before", False):
             raise FlagError(f"--norm-position post contradicts --{stack}-normalize-before")
         if args.norm_position == "post" and getattr(args, f"{stack}_norm_output"):

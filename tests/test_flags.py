@@ -86,6 +86,7 @@ def test_bad_values_are_argparse_errors(arguments, message):
         (["--norm-group-scaling", "heads"], {"decoder_embed_dim": 10}, "4 groups do not divide the decoder's 10"),
         (["--norm-position", "post", "--decoder-norm-output", "layer"], {}, "--decoder-norm-output needs"),
         (["--norm-position", "post"], {"encoder_normalize_before": True}, "contradicts --encoder-normalize-before"),
+        (["--norm-sync"], {"decoder_layerdrop": 0.1, "distributed_world_size": 2}, "contradicts --decoder-layerdrop"),
     ],
 )
 def test_contradictions(arguments, attributes, message):

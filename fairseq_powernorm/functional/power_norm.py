@@ -1,5 +1,7 @@
 """PowerNorm: running quadratic mean forward, approximate backward (Shen et al. 2020, Definition 3, Algorithm 2)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.autograd import Function
@@ -9,7 +11,6 @@ from ..masking import count_tokens
 from .precision import at_least_float32
 from .reduction import Reduce, keep_local
 from .rows import gradient, gradient_sums, normalize
-from .running import move_running
 
 
 def next_projection(projection: Tensor, square_mean_ratio: Tensor, correlation: Tensor, alpha: float) -> Tensor:
@@ -28,13 +29,17 @@ def next_projection(projection: Tensor, square_mean_ratio: Tensor, correlation: 
     return torch.add(projection, towards, alpha=1 - alpha)
 
 
+Follow = Callable[[Tensor, Tensor, Tensor], None]
+"""Takes Γ (C,), Λ (C,) and the number of tokens that they are means over, and moves ν by them, now or later."""
+
+
 class PowerNormFunction(Function):
     """Forward and approximate backward; see :func:`power_norm`. ``measured`` is a list that gets what was measured:
     more outputs of a Function would cost more than the pass on a small batch."""
 
     @staticmethod
     def forward(
-        ctx, rows, weight, bias, padding, square_mean, measured, projection, warming_up, alpha, eps, groups, reduce
+        ctx, rows, weight, bias, padding, square_mean, measured, projection, warming_up, follow, eps, groups, reduce
     ):
         """Y (N, C); keeps what the backward pass needs."""
         inverse_root = (square_mean + eps).rsqrt()
@@ -45,14 +50,14 @@ class PowerNormFunction(Function):
             measured += sums / count.clamp(min=1), count
         batch_square_mean, count = measured
         ctx.save_for_backward(rows, weight, padding, inverse_root, batch_square_mean, count)
-        ctx.projection, ctx.reduce, ctx.warming_up, ctx.alpha = projection, reduce, warming_up, alpha
+        ctx.projection, ctx.reduce, ctx.warming_up, ctx.follow = projection, reduce, warming_up, follow
         ctx.group_scaling = groups, eps
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
-        """dX, dγ, dβ; moves ν."""
+        """dX, dγ, dβ; hands on what ν is moved by."""
         rows, weight, padding, inverse_root, batch_square_mean, count = ctx.saved_tensors
         gamma, tokens = at_least_float32(weight), count.clamp(min=1)
         projection = ctx.projection
@@ -69,8 +74,7 @@ class PowerNormFunction(Function):
             (correlation_sum,) = ctx.reduce([gamma * grad_weight])
         # Γ needs no pass of its own: X̂ is s times a constant, so mean X̂² follows from the forward pass's mean s².
         square_mean_ratio = batch_square_mean * inverse_root.square()
-        updated = next_projection(ctx.projection, square_mean_ratio, correlation_sum / tokens, ctx.alpha)
-        move_running(ctx.projection, updated, count)  # not with an inf, as the optimizer leaves out such a step
+        ctx.follow(square_mean_ratio, correlation_sum / tokens, count)
         return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), *[None] * 9
 
 
@@ -81,7 +85,7 @@ def power_norm(
     padding: Tensor | None,
     square_mean: Tensor,
     projection: Tensor,
-    alpha: float,
+    follow: Follow,
     eps: float,
     measured: tuple[Tensor, Tensor] | None = None,
     warming_up: bool = False,
@@ -91,12 +95,12 @@ def power_norm(
     """PowerNorm in training: Y = γ ⊙ s/√(ψ²_{t−1} + ε) + β with Algorithm 2's backward pass.
 
     X̃' = g − ν_{t−1} ⊙ X̂ and ds = X̃'/√(ψ²_{t−1} + ε), with g = γ ⊙ dY; s is x, or with group scaling the scaled x,
-    whose gradient follows. ν is moved to ν_t **by the backward pass**, in place (:func:`next_projection`). The gradient
-    is not that of the forward pass, by design: ψ²_{t−1} is treated neither as a constant (ν = 0) nor as this batch's
-    own statistic (ν = Λ), see the paper's section 4.2.
+    whose gradient follows. **The backward pass** hands Γ and Λ to ``follow``, for ν_t (:func:`next_projection`). The
+    gradient is not that of the forward pass, by design: ψ²_{t−1} is treated neither as a constant (ν = 0) nor as this
+    batch's own statistic (ν = Λ), see the paper's section 4.2.
 
     During warm-up the rows are divided by their own ψ_B, so the function is PN-V and its gradient is PN-V's exact one
-    (Λ in place of ν_{t−1}); ν follows along.
+    (Λ in place of ν_{t−1}); Γ and Λ are handed on all the same.
 
     Neither direction has to know a statistic of the batch beforehand, so each is one pass over the rows, as
     LayerNorm's are; only the warm-up's backward pass reads them twice.
@@ -107,8 +111,8 @@ def power_norm(
         bias: β (C,).
         padding: (N, 1), True at padding, or None. Rows of padding come out as β and get a gradient of 0.
         square_mean: ψ² (C,) to divide by: ψ²_{t−1}, or ψ_B² during warm-up. Must not be moved before the backward pass.
-        projection: ν (C,), read and then updated in place by the backward pass.
-        alpha: decay of ν in [0, 1), per backward pass.
+        projection: ν_{t−1} (C,), read by the backward pass, before ``follow`` is called.
+        follow: what moves ν.
         eps: ε > 0.
         measured: ψ_B² and the number of real tokens where they are known already (warm-up, recomputation); None to
             take them in this pass.
@@ -121,6 +125,6 @@ def power_norm(
     """
     known = list(measured or ())
     output = PowerNormFunction.apply(
-        rows, weight, bias, padding, square_mean, known, projection, warming_up, alpha, eps, groups, reduce
+        rows, weight, bias, padding, square_mean, known, projection, warming_up, follow, eps, groups, reduce
     )
     return output, *known

@@ -1,14 +1,18 @@
 """What all norms share: affine parameters, running statistics and their dtype, padding masks, recomputation."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import ClassVar, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal, Optional
 
 import torch
 from torch import Tensor, nn
 
+from ..functional.reduction import Reduce, keep_local
 from ..functional.running import move_running
 from ..masking import to_rows, zero_padding
+
+if TYPE_CHECKING:
+    from .update import OneUpdate
 
 BufferPolicy = Literal["mean", "newest"]
 """How the average of several checkpoints gets a buffer: the float64 mean, or the newest checkpoint's value."""
@@ -114,10 +118,16 @@ class BatchStatisticsNorm(TokenNorm):
 
     Attributes:
         running_statistics: the buffers that evaluation goes by, in the order that :meth:`normalize_by` takes them.
+        joins_updates: whether :func:`~fairseq_powernorm.norms.update.one_update` concerns the norm.
+        reduce: sums over ranks.
+        update: the update that is under way, or None: then every training pass moves the statistics.
         gathered: what recalibration sums up, or None.
     """
 
     running_statistics: ClassVar[tuple[str, ...]] = ()
+    joins_updates: ClassVar[bool] = True
+    reduce: Reduce = staticmethod(keep_local)
+    update: Optional["OneUpdate"] = None
 
     def __init__(
         self,
@@ -129,7 +139,7 @@ class BatchStatisticsNorm(TokenNorm):
         """Args:
             channels: C ≥ 1.
             eps: ε > 0.
-            alpha_fwd: decay in [0, 1) of the running statistics, per training forward pass.
+            alpha_fwd: decay in [0, 1) of the running statistics, per update or training forward pass.
             group_scaling: G ≥ 0 groups of channels, G dividing C, that each token is scaled by first; 0 leaves it out.
 
         Raises:
@@ -194,6 +204,8 @@ class BatchStatisticsNorm(TokenNorm):
             return self.gather(rows, padding).view_as(x)
         if not self.training:
             return self.normalize_running(rows).view_as(x)
+        if self.update is not None and self.update.ignored:
+            padding = torch.ones(rows.size(0), 1, dtype=torch.bool, device=rows.device)
         known = self._observed if is_backward_running() else None
         output, self._observed = self.train_on(rows, padding, known)
         return output.view_as(x)
@@ -215,17 +227,32 @@ class BatchStatisticsNorm(TokenNorm):
         """Puts every buffer back to its start."""
         raise NotImplementedError
 
-    def move_average(self, running: Tensor, batch: Tensor, count: Tensor) -> None:
-        """running ← α running + (1 − α) batch, in place, with α = ``alpha_fwd``.
+    def fold(self, move: Callable[..., None], values: Sequence[Tensor], count: Tensor) -> None:
+        """Moves statistics by those of a batch: now, or at the end of the update that is under way
+        (:func:`~fairseq_powernorm.norms.update.one_update`).
+
+        Args:
+            move: a method that takes ``values`` and ``count``.
+            values: means over the batch's real tokens.
+            count: their number, a scalar.
+        """
+        if self.update is None:
+            move(*values, count)
+        else:
+            self.update.fold(move, values, count)
+
+    def move_averages(self, *values_and_count: Tensor) -> None:
+        """running ← α running + (1 − α) batch, in place, for each of ``running_statistics``, with α = ``alpha_fwd``.
 
         Left out where the batch held no token or a statistic is not finite (:func:`move_running`).
 
         Args:
-            running: a buffer (C,).
-            batch: the batch's statistic (C,).
-            count: the number of real tokens that it was taken over, a scalar.
+            values_and_count: the batch's statistics (C,), then the number of tokens that they are means over, a scalar.
         """
-        move_running(running, torch.lerp(batch.to(running.dtype), running, self.alpha_fwd), count)
+        *values, count = values_and_count
+        for name, batch in zip(self.running_statistics, values, strict=True):
+            running = getattr(self, name)
+            move_running(running, torch.lerp(batch.to(running.dtype), running, self.alpha_fwd), count)
 
     def _apply(self, fn, recurse=True):
         """Casts and moves the module, but leaves floating-point buffers at float32 or wider."""

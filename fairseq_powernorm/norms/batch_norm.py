@@ -47,8 +47,7 @@ class BatchNorm(BatchStatisticsNorm):
         mean, variance, count = mean_and_variance(
             rows, padding, self.running_mean, self.reduce, self.group_scaling, self.eps
         )
-        self.move_average(self.running_mean, mean, count)
-        self.move_average(self.running_var, variance, count)
+        self.fold(self.move_averages, [mean, variance], count)
         return mean, variance, count
 
     def normalize(self, rows: Tensor, padding: Tensor | None, observed: tuple[Tensor, Tensor, Tensor]) -> Tensor:

@@ -58,7 +58,7 @@ class PNV(SquareMeanNorm):
     def observe(self, rows: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor]:
         """ψ_B² and the number of tokens; moves ψ²."""
         batch_square_mean, count = square_mean(rows, padding, self.reduce, self.group_scaling, self.eps)
-        self.move_average(self.running_square_mean, batch_square_mean, count)
+        self.fold(self.move_averages, [batch_square_mean], count)
         return batch_square_mean, count
 
     def normalize(self, rows: Tensor, padding: Tensor | None, observed: tuple[Tensor, Tensor]) -> Tensor:

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ..distributed import sum_over_ranks
 from ..functional.moments import square_mean
-from ..functional.power_norm import power_norm
+from ..functional.power_norm import next_projection, power_norm
 from ..functional.reduction import keep_local
+from ..functional.running import move_running
 from .base import BufferPolicy, check_decay, check_warmup
 from .pn_v import SquareMeanNorm
 
@@ -37,7 +38,8 @@ class PowerNorm(SquareMeanNorm):
 
     Attributes:
         running_square_mean: ψ² (C,), starts at 1.
-        gradient_projection: ν (C,), starts at 0; moved in the backward pass, of no use in evaluation.
+        gradient_projection: ν (C,), starts at 0, of a loss that is not scaled; moved by backward passes, of no use in
+            evaluation.
     """
 
     buffer_policies: ClassVar[dict[str, BufferPolicy]] = {
@@ -93,7 +95,7 @@ class PowerNorm(SquareMeanNorm):
     def observe(self, rows: Tensor, padding: Tensor | None) -> PowerStatistics:
         """ψ_B² to divide by (warm-up), and the number of tokens; moves ψ²."""
         batch_square_mean, count = square_mean(rows, padding, self.reduce, self.group_scaling, self.eps)
-        self.move_average(self.running_square_mean, batch_square_mean, count)
+        self.fold(self.move_averages, [batch_square_mean], count)
         return PowerStatistics(batch_square_mean, (batch_square_mean, count), warming_up=True)
 
     def train_on(
@@ -105,7 +107,7 @@ class PowerNorm(SquareMeanNorm):
             observed = PowerStatistics(self.running_square_mean.clone(), None, warming_up=False)
             output, batch_square_mean, count = self.normalize_and_measure(rows, padding, observed)
             with torch.no_grad():
-                self.move_average(self.running_square_mean, batch_square_mean, count)
+                self.fold(self.move_averages, [batch_square_mean], count)
             return output, observed._replace(measured=(batch_square_mean, count))
         return super().train_on(rows, padding, observed)
 
@@ -117,16 +119,35 @@ class PowerNorm(SquareMeanNorm):
         self, rows: Tensor, padding: Tensor | None, observed: PowerStatistics
     ) -> tuple[Tensor, Tensor, Tensor]:
         """:meth:`normalize`, with ψ_B² and the number of tokens, taken in the same pass where not known."""
+        scale = self.loss_scale
         return power_norm(
             *(rows, self.weight, self.bias, padding, observed.square_mean),
-            self.gradient_projection,
-            self.alpha_bwd,
+            self.gradient_projection if scale == 1 else self.gradient_projection * scale,
+            self.follow_projection,
             self.eps,
             measured=observed.measured,
             warming_up=observed.warming_up,
             groups=self.group_scaling,
             reduce=self.reduce,
         )
+
+    @property
+    def loss_scale(self) -> float:
+        """The factor that the loss is multiplied by before its backward pass (:class:`OneUpdate`)."""
+        return 1.0 if self.update is None else self.update.loss_scale
+
+    def follow_projection(self, square_mean_ratio: Tensor, correlation: Tensor, count: Tensor) -> None:
+        """Called by the backward pass with Γ, Λ of the scaled loss, and the number of tokens: moves ν, now or at the
+        end of the update."""
+        if self.loss_scale != 1:
+            correlation = correlation / self.loss_scale
+        self.fold(self.move_projection, [square_mean_ratio, correlation], count)
+
+    def move_projection(self, square_mean_ratio: Tensor, correlation: Tensor, count: Tensor) -> None:
+        """ν ← ν (1 − (1 − α) Γ) + (1 − α) Λ, in place, with α = ``alpha_bwd``; left out as in
+        :meth:`move_averages`."""
+        projection = self.gradient_projection
+        move_running(projection, next_projection(projection, square_mean_ratio, correlation, self.alpha_bwd), count)
 
     def extra_repr(self) -> str:
         """The settings, for ``repr``."""

@@ -19,9 +19,9 @@ class PowerNormReleased(SquareMeanNorm):
     While t ≤ W the rows are divided by ψ_B, later by φ as it was before the call. The backward pass is
     :func:`~fairseq_powernorm.functional.power_norm_released.power_norm_released`. Evaluation: φ.
 
-    So ``warmup_updates`` counts *forward calls* here (gradient accumulation shortens the warm-up), padding gets a
-    gradient, and one inf in a gradient makes E NaN for good. Only one trait of the release is left out: its statistics
-    fall to half precision with the model, ours stay float32.
+    So ``warmup_updates`` counts *forward calls* here (gradient accumulation shortens the warm-up), every call moves φ
+    and E whatever becomes of the update, padding gets a gradient, and one inf in a gradient makes E NaN for good. Only
+    one trait of the release is left out: its statistics fall to half precision with the model, ours stay float32.
 
     Attributes:
         running_square_mean: φ (C,), starts at 1.
@@ -34,6 +34,7 @@ class PowerNormReleased(SquareMeanNorm):
         "accumulated_projection": "mean",
         "num_forward_calls": "newest",
     }
+    joins_updates: ClassVar[bool] = False
 
     def __init__(
         self,

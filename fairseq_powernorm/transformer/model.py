@@ -8,6 +8,7 @@ from torch import nn
 from ..flags import add_norm_flags, stack_spec
 from .decoder import PowerNormTransformerDecoder
 from .encoder import PowerNormTransformerEncoder
+from .trainer_hooks import install
 
 MODEL_NAME = "powernorm_transformer"
 
@@ -30,6 +31,12 @@ class PowerNormTransformerModel(TransformerModel):
         """Adds the stock Transformer's flags and the norms'."""
         TransformerModel.add_args(parser)
         add_norm_flags(parser)
+
+    @classmethod
+    def build_model(cls, args, task) -> "PowerNormTransformerModel":
+        """Builds the model, and lets a trainer of this process tell its norms what they have to know."""
+        install()
+        return super().build_model(args, task)
 
     @classmethod
     def build_encoder(cls, args, src_dict, embed_tokens: nn.Embedding) -> PowerNormTransformerEncoder:

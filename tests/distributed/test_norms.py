@@ -16,6 +16,7 @@ WORKER = textwrap.dedent(
     import torch
     import torch.distributed as dist
     from fairseq_powernorm import build_norm
+    from fairseq_powernorm.norms.update import average_over_ranks
 
     name, rank, ranks, store, output = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
     torch.set_num_threads(1)
@@ -43,7 +44,14 @@ WORKER = textwrap.dedent(
         real = ~mask[mine]
         results.append({"y": y.detach()[real], "dx": rows.grad[real], "dweight": norm.weight.grad.clone(),
                         **{key: buffer.clone() for key, buffer in norm.named_buffers()}})
-    torch.save({"results": results, "collectives": len(collectives)}, output)
+    counted = len(collectives)
+    own = build_norm(name, 5)  # no sync: every rank has statistics of its own, until they are averaged
+    own(x[rank : rank + 6].float()).backward(grad[rank : rank + 6].float())
+    before = {key: buffer.clone() for key, buffer in own.named_buffers()}
+    average_over_ranks(torch.nn.ModuleList([own, norm]))
+    shared = {key: buffer.clone() for key, buffer in own.named_buffers()}
+    torch.save({"results": results, "collectives": counted, "before": before, "shared": shared,
+                "averaging": len(collectives) - counted}, output)
     # A rank that ends early can take another one down in its last moments, and gloo's threads may outlive their
     # interpreter ("terminate called without an active exception"): neither is what is tested.
     dist.barrier()
@@ -84,3 +92,11 @@ def test_ranks_equal_one_process(name, ranks, tmp_path, root):
             for part in found:
                 torch.testing.assert_close(part[key], expected[key])
     assert all(part["collectives"] == 2 * 20 for part in parts)  # one a pass
+    # Where every rank has its own, all get the mean, in one collective.
+    for key in parts[0]["before"]:
+        mean = torch.stack([part["before"][key] for part in parts]).mean(0)
+        assert not torch.allclose(parts[0]["before"][key], mean)
+        for part in parts:
+            torch.testing.assert_close(part["shared"][key], mean)
+            assert torch.equal(part["shared"][key], parts[0]["shared"][key])
+    assert all(part["averaging"] == 1 for part in parts)

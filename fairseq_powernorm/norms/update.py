@@ -1,0 +1,112 @@
+"""One optimizer update: its micro-batches count as one batch, and as none at all if the optimizer leaves it out."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..distributed import mean_over_ranks
+from ..functional.reduction import keep_local
+from .base import BatchStatisticsNorm
+
+Move = Callable[..., None]
+"""A norm's method that moves statistics: takes the values of a batch, then the number of tokens they are means over."""
+
+
+class OneUpdate:
+    """What the norms of a model found in the micro-batches of an update that is under way.
+
+    Attributes:
+        taken: whether the optimizer made its step. Set it to False where it did not (an overflow under loss scaling):
+            the statistics then stay as they were before the update.
+        ignored: whether what passes through now is to be left out of all statistics (a rank without data that keeps
+            the others company).
+        loss_scale: the factor that the loss is multiplied by before its backward pass; ν is kept for a factor of 1.
+    """
+
+    def __init__(self, loss_scale: float = 1.0):
+        """Args:
+        loss_scale: as above.
+        """
+        self.taken = True
+        self.ignored = False
+        self.loss_scale = loss_scale
+        self._found: dict[Move, tuple[list[Tensor], Tensor]] = {}
+
+    def fold(self, move: Move, values: Sequence[Tensor], count: Tensor) -> None:
+        """Adds a micro-batch's statistics to those that ``move`` will get: the mean over the tokens of all."""
+        if move not in self._found:
+            self._found[move] = list(values), count
+            return
+        means, before = self._found[move]
+        total = before + count
+        share = count / total.clamp(min=1)
+        # Not as a sum of products, which would not give back a mean that is the same in all micro-batches.
+        self._found[move] = [torch.lerp(mean, value, share) for mean, value in zip(means, values, strict=True)], total
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Moves the statistics by what was found, if the update was taken, and forgets it."""
+        found, self._found = self._found, {}
+        if self.taken:
+            for move, (means, count) in found.items():
+                move(*means, count)
+
+
+@contextlib.contextmanager
+def one_update(model: nn.Module, loss_scale: float = 1.0) -> Iterator[OneUpdate]:
+    """Within the block all training passes through ``model`` belong to one optimizer update::
+
+        with one_update(model, loss_scale=scaler.get_scale()) as update:
+            for batch in micro_batches:
+                scaler.scale(loss_of(model, batch)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            update.taken = scaler.get_scale() >= update.loss_scale  # False: the scaler left the step out
+
+    All its micro-batches are normalised by the running statistics as they were before it, and at its end these move
+    once, by the mean over the real tokens of all micro-batches. So ``alpha`` is the decay per update however many
+    micro-batches there are, and behind the warm-up ``power`` computes with k micro-batches what it would with their
+    union. (batch and pn-v divide by the micro-batch's own statistics; σ² follows the mean of the micro-batches'
+    variances.) Where the block ends with an exception, or with ``taken`` False, no statistic moves.
+
+    Without such a block a norm moves its statistics in every pass. ``power-released`` does so in any case. fairseq's
+    trainer is given one for each update by the plugin.
+
+    Args:
+        model: whose norms are meant; others are not affected.
+        loss_scale: the factor that the loss is multiplied by before its backward pass, if it is.
+
+    Yields:
+        The update.
+    """
+    norms = [norm for norm in model.modules() if isinstance(norm, BatchStatisticsNorm) and norm.joins_updates]
+    update = OneUpdate(loss_scale)
+    before = [norm.update for norm in norms]
+    for norm in norms:
+        norm.update = update
+    try:
+        yield update
+    except BaseException:
+        update.taken = False
+        raise
+    finally:
+        for norm, previous in zip(norms, before, strict=True):
+            norm.update = previous
+        update.finish()
+
+
+@torch.no_grad()
+def average_over_ranks(model: nn.Module) -> None:
+    """Gives the norms that keep statistics of their own on every rank (no ``sync``) the mean over the ranks, in one
+    collective; a single process keeps its own.
+
+    Every rank has to call it at the same point. Buffers whose averaging policy is not the mean are left alone.
+    """
+    norms = [norm for norm in model.modules() if isinstance(norm, BatchStatisticsNorm) and norm.reduce is keep_local]
+    buffers = [
+        getattr(norm, name) for norm in norms for name, policy in norm.buffer_policies.items() if policy == "mean"
+    ]
+    for buffer, mean in zip(buffers, mean_over_ranks(buffers), strict=True):
+        buffer.copy_(mean)
