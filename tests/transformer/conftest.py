@@ -4,7 +4,9 @@ import pytest
 import torch
 from fairseq import options
 from fairseq.data import Dictionary
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.tasks.translation import TranslationTask
+from fairseq.trainer import Trainer
 
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
 
@@ -65,3 +67,47 @@ def models():
     for helper in (parse, dictionary, build, sample, log_probabilities):
         setattr(Models, helper.__name__, staticmethod(helper))
     return Models
+
+
+TRAINER = [
+    *("--cpu", "--optimizer", "adam", "--lr", "1e-3", "--max-tokens", "999", "--dropout", "0"),
+    *("--attention-dropout", "0", "--activation-dropout", "0"),
+    *("--criterion", "label_smoothed_cross_entropy", "--decoder-norm-type", "pn-v"),
+]
+
+
+def build_trainer(*arguments):
+    """fairseq's trainer of a small model."""
+    args, words = parse(*TRAINER, *arguments), dictionary()
+    task = TranslationTask(args, words, words)
+    torch.manual_seed(1)
+    model = task.build_model(args)
+    trainer = Trainer(convert_namespace_to_omegaconf(args), task, model, task.build_criterion(args))
+    trainer.reset_dummy_batch(batch(99))
+    return trainer
+
+
+def batch(seed, lengths=(5, 3, 4)):
+    """A batch as fairseq's trainer takes it."""
+    source, lengths, target = sample(list(lengths), seed=seed)
+    words = dictionary()
+    following = torch.cat([target[:, 1:], torch.full((target.size(0), 1), words.pad())], dim=1)
+    return {
+        "id": torch.arange(len(lengths)),
+        "nsentences": len(lengths),
+        "ntokens": int(following.ne(words.pad()).sum()),
+        "net_input": {"src_tokens": source, "src_lengths": lengths, "prev_output_tokens": target},
+        "target": following,
+    }
+
+
+@pytest.fixture
+def trainers():
+    """The helpers around fairseq's trainer."""
+
+    class Trainers:
+        pass
+
+    for name, helper in (("build", build_trainer), ("batch", batch), ("dictionary", dictionary)):
+        setattr(Trainers, name, staticmethod(helper))
+    return Trainers

@@ -2,46 +2,7 @@
 
 import pytest
 import torch
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.file_io import PathManager
-from fairseq.tasks.translation import TranslationTask
-from fairseq.trainer import Trainer
-
-ARGUMENTS = [
-    *("--cpu", "--optimizer", "adam", "--lr", "1e-3", "--max-tokens", "999", "--dropout", "0"),
-    *("--attention-dropout", "0", "--activation-dropout", "0"),
-    *("--criterion", "label_smoothed_cross_entropy", "--decoder-norm-type", "pn-v", "--arch", "powernorm_tiny"),
-]
-
-
-@pytest.fixture
-def build(models):
-    """A function that builds a trainer."""
-
-    def trainer(*arguments):
-        args = models.parse(*ARGUMENTS, *arguments)
-        words = models.dictionary()
-        task = TranslationTask(args, words, words)
-        torch.manual_seed(1)
-        model = task.build_model(args)
-        trainer = Trainer(convert_namespace_to_omegaconf(args), task, model, task.build_criterion(args))
-        trainer.reset_dummy_batch(batch(models, 99))
-        return trainer
-
-    return trainer
-
-
-def batch(models, seed, lengths=(5, 3, 4)):
-    source, lengths, target = models.sample(list(lengths), seed=seed)
-    words = models.dictionary()
-    following = torch.cat([target[:, 1:], torch.full((target.size(0), 1), words.pad())], dim=1)
-    return {
-        "id": torch.arange(len(lengths)),
-        "nsentences": len(lengths),
-        "ntokens": int(following.ne(words.pad()).sum()),
-        "net_input": {"src_tokens": source, "src_lengths": lengths, "prev_output_tokens": target},
-        "target": following,
-    }
 
 
 def statistics(trainer):
@@ -53,27 +14,27 @@ def same(one, other):
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_an_update_is_told_to_the_norms(build, models):
-    trainer = build()
+def test_an_update_is_told_to_the_norms(trainers):
+    trainer = trainers.build()
     start = statistics(trainer)
-    trainer.train_step([batch(models, 0)])
+    trainer.train_step([trainers.batch(0)])
     moved = statistics(trainer)
     assert not any(torch.equal(moved[name], start[name]) for name in moved if "running_square_mean" in name)
     norms = [module for module in trainer.get_model().modules() if hasattr(module, "joins_updates")]
     assert norms and all(norm.update is None for norm in norms)
 
 
-def test_micro_batches_equal_their_union(build, models):
+def test_micro_batches_equal_their_union(trainers):
     """--update-freq: with power in both stacks losses, weights and statistics are those of the whole batch."""
     settings = ["--decoder-norm-type", "power", "--optimizer", "sgd", "--lr", "0.05"]  # Adam blows rounding up
-    one, two = (build(*settings) for _ in range(2))
+    one, two = (trainers.build(*settings) for _ in range(2))
     for step in range(10):
-        whole = batch(models, step, (5, 5, 5, 5))
+        whole = trainers.batch(step, (5, 5, 5, 5))
         halves = [
             {
                 "id": whole["id"][part],
                 "nsentences": 2,
-                "ntokens": int(whole["target"][part].ne(models.dictionary().pad()).sum()),
+                "ntokens": int(whole["target"][part].ne(trainers.dictionary().pad()).sum()),
                 "net_input": {name: value[part] for name, value in whole["net_input"].items()},
                 "target": whole["target"][part],
             }
@@ -87,22 +48,22 @@ def test_micro_batches_equal_their_union(build, models):
         torch.testing.assert_close(found, expected, rtol=2e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_a_stopgap_for_missing_data_moves_nothing(build, models):
-    with_data, without = build(), build()
-    with_data.train_step([batch(models, 0)])
-    without.train_step([{}, batch(models, 0)])  # what a rank gets whose share of the last update is empty
+def test_a_stopgap_for_missing_data_moves_nothing(trainers):
+    with_data, without = trainers.build(), trainers.build()
+    with_data.train_step([trainers.batch(0)])
+    without.train_step([{}, trainers.batch(0)])  # what a rank gets whose share of the last update is empty
     assert same(statistics(with_data), statistics(without))
     before = statistics(without)
     without.train_step([{}])
     assert same(statistics(without), before)
-    without.train_step([batch(models, 1)])
+    without.train_step([trainers.batch(1)])
     assert not same(statistics(without), before)
 
 
-def test_an_overflow_leaves_the_statistics_as_they_were(build, models, monkeypatch):
+def test_an_overflow_leaves_the_statistics_as_they_were(trainers, monkeypatch):
     """As under --fp16: the loss scaler raises when it finds an inf."""
-    trainer = build()
-    trainer.train_step([batch(models, 0)])
+    trainer = trainers.build()
+    trainer.train_step([trainers.batch(0)])
     before = statistics(trainer)
 
     def overflow(*_):
@@ -111,16 +72,16 @@ def test_an_overflow_leaves_the_statistics_as_they_were(build, models, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "clip_grad_norm", overflow)
         patch.setattr(torch.Tensor, "cuda", lambda self: self)  # fairseq looks for the device there
-        trainer.train_step([batch(models, 1)])
+        trainer.train_step([trainers.batch(1)])
     assert trainer.get_num_updates() == 1 and same(statistics(trainer), before)
-    trainer.train_step([batch(models, 2)])
+    trainer.train_step([trainers.batch(2)])
     assert trainer.get_num_updates() == 2 and not same(statistics(trainer), before)
 
 
-def test_a_batch_repeated_under_amp_counts_once(build, models, monkeypatch):
+def test_a_batch_repeated_under_amp_counts_once(trainers, monkeypatch):
     """fairseq's trainer calls itself with the same batch after an overflow under --amp."""
-    plain, repeating = build(), build("--amp")
-    plain.train_step([batch(models, 0)])
+    plain, repeating = trainers.build(), trainers.build("--amp")
+    plain.train_step([trainers.batch(0)])
     clip, step = repeating.clip_grad_norm, repeating.optimizer.step
     calls = []
 
@@ -131,13 +92,13 @@ def test_a_batch_repeated_under_amp_counts_once(build, models, monkeypatch):
     monkeypatch.setattr(repeating, "clip_grad_norm", first_is_infinite)
     # A GradScaler without a CUDA device is switched off, and would make the step that it leaves out on one.
     monkeypatch.setattr(repeating.optimizer, "step", lambda *args, **kwargs: len(calls) > 1 and step())
-    repeating.train_step([batch(models, 0)])
+    repeating.train_step([trainers.batch(0)])
     assert len(calls) == 2 and repeating.get_num_updates() == 1
     assert same(statistics(repeating), statistics(plain))
 
 
-def test_no_memory_leaves_the_statistics_as_they_were(build, models, monkeypatch):
-    trainer = build()
+def test_no_memory_leaves_the_statistics_as_they_were(trainers, monkeypatch):
+    trainer = trainers.build()
     before = statistics(trainer)
     backward = trainer.optimizer.backward
 
@@ -147,12 +108,12 @@ def test_no_memory_leaves_the_statistics_as_they_were(build, models, monkeypatch
 
     monkeypatch.setattr(trainer.optimizer, "backward", no_memory)
     monkeypatch.setattr(trainer, "_log_oom", lambda error: None)
-    assert trainer.train_step([batch(models, 0)]) is None
+    assert trainer.train_step([trainers.batch(0)]) is None
     assert same(statistics(trainer), before)
 
 
-def test_the_loss_scale_of_the_optimizer_reaches_the_norms(build, models, monkeypatch):
-    trainer = build()
+def test_the_loss_scale_of_the_optimizer_reaches_the_norms(trainers, monkeypatch):
+    trainer = trainers.build()
 
     class Scaler:
         loss_scale = 256.0
@@ -161,12 +122,12 @@ def test_the_loss_scale_of_the_optimizer_reaches_the_norms(build, models, monkey
     seen = []
     norm = trainer.get_model().encoder.layers[0].self_attn_layer_norm
     norm.register_forward_hook(lambda *_: seen.append(norm.loss_scale))
-    trainer.train_step([batch(models, 0)])
+    trainer.train_step([trainers.batch(0)])
     assert seen == [256.0]
 
 
-def test_a_copy_that_breaks_off_leaves_what_was_there(build, tmp_path, monkeypatch):
-    build()  # a model of ours is what wraps fairseq's copying
+def test_a_copy_that_breaks_off_leaves_what_was_there(trainers, tmp_path, monkeypatch):
+    trainers.build()  # a model of ours is what wraps fairseq's copying
     source, destination = tmp_path / "checkpoint1.pt", tmp_path / "checkpoint_last.pt"
     source.write_bytes(b"new" * 1000)
     destination.write_bytes(b"old")
