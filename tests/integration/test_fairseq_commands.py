@@ -1,5 +1,6 @@
 """Stock ``fairseq-train`` and friends with ``--user-dir``, on a generated corpus."""
 
+import math
 import shutil
 
 import pytest
@@ -132,6 +133,49 @@ def test_interactive(trained, corpus, commands):
         input="\n".join(lines) + "\n",
     )
     assert done.returncode == 0 and len(translations(done.stdout)) == 4, done.stderr
+
+
+def test_an_ensemble_is_the_mean_of_its_models(trained, corpus, commands, tmp_path):
+    """Of a model with itself it is the model; of two, neither; and no file changes."""
+    files = [trained / "checkpoint_1_25.pt", trained / "checkpoint_last.pt"]
+    before = [path.read_bytes() for path in files]
+    outputs = []
+    for paths in ([files[1]], [files[1], files[1]], files):
+        done = commands.fairseq(
+            *("generate", corpus / "bin", "--user-dir", "fairseq_powernorm", *commands.generate_flags),
+            *("--path", ":".join(str(path) for path in paths)),
+        )
+        assert done.returncode == 0, done.stderr
+        outputs.append(translations(done.stdout))
+    scores = [[float(line.split("\t")[1]) for line in output] for output in outputs]
+    assert len(scores[0]) == 80 and scores[1] == pytest.approx(scores[0], abs=2e-4)
+    assert scores[2] != pytest.approx(scores[0], abs=0.01)
+    assert before == [path.read_bytes() for path in files]
+
+
+def test_a_model_is_loaded_by_name_from_anywhere(trained, corpus, commands, tmp_path, monkeypatch):
+    """As ``torch.hub`` does it, with nothing but the import to bring the plugin along."""
+    from fairseq_powernorm.transformer import PowerNormTransformerModel
+
+    monkeypatch.chdir(tmp_path)
+    model = PowerNormTransformerModel.from_pretrained(
+        str(trained), "checkpoint_last.pt", str(corpus / "bin"), source_lang="de", target_lang="en"
+    )
+    before = {key: value.clone() for key, value in model.models[0].state_dict().items()}
+    source = (corpus / "bpe" / "test.de").read_text(encoding="utf-8").splitlines()[:3]
+    hypotheses = [best[0] for best in model.generate([model.encode(line) for line in source], beam=3)]
+    assert not model.models[0].training
+    assert all(torch.equal(value, before[key]) for key, value in model.models[0].state_dict().items())
+    done = commands.console_script(
+        *("powernorm-interactive", corpus / "bin", "--path", trained / "checkpoint_last.pt", "--source-lang", "de"),
+        *("--target-lang", "en", "--cpu", "--beam", "3"),
+        input="\n".join(source) + "\n",
+    )
+    assert done.returncode == 0, done.stderr
+    printed = [line.split("\t") for line in done.stdout.splitlines() if line.startswith("H-")]
+    assert [text for _, _, text in printed] == [model.decode(best["tokens"]) for best in hypotheses]
+    scores = [float(best["score"]) / math.log(2) for best in hypotheses]  # fairseq prints base 2
+    assert [float(score) for _, score, _ in printed] == pytest.approx(scores, abs=1e-4)
 
 
 def test_damaged_and_foreign_checkpoints_end_with_one_line(trained, corpus, commands, tmp_path):

@@ -9,6 +9,7 @@ from fairseq_powernorm import available_norms
 from fairseq_powernorm.norms.base import TokenNorm
 from fairseq_powernorm.norms.layer_norm import LayerNorm
 from fairseq_powernorm.norms.power_norm import PowerNorm
+from fairseq_powernorm.transformer.export import ExportableEncoder
 
 NORMS = available_norms()
 EVERYWHERE = [(name, ["--norm-type", name, "--decoder-norm-type", name]) for name in NORMS]
@@ -190,3 +191,26 @@ def test_half_precision_models_keep_float32_statistics(models):
     model = models.build("--decoder-norm-type", "power").bfloat16()
     statistics = [buffer for name, buffer in model.named_buffers() if "running" in name or "projection" in name]
     assert len(statistics) == 2 * 12 and {buffer.dtype for buffer in statistics} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"), [*EVERYWHERE, ("groups", ["--norm-group-scaling", "2"])], ids=[*ids, "groups"]
+)
+def test_an_exported_encoder_computes_the_same(models, name, flags, tmp_path):
+    model = models.build(*flags)
+    train(model, models, 2)
+    source, *_ = models.sample([7, 3, 5])
+    batch, length = torch.export.Dim("batch", max=64), torch.export.Dim("length", min=2, max=100)
+    encoder = ExportableEncoder(model.encoder)
+    program = torch.export.export(encoder, (source,), dynamic_shapes=({0: batch, 1: length},), strict=True)
+    torch.export.save(program, tmp_path / "encoder.pt2")
+    exported = torch.export.load(tmp_path / "encoder.pt2").module()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    for lengths in ([7, 3, 5], [4, 4], [9]):  # other sizes, and no padding
+        source, lengths, _ = models.sample(lengths, seed=3)
+        states, padding = exported(source)
+        expected = model.encoder(source, lengths)
+        real = ~expected["encoder_padding_mask"][0]
+        assert torch.equal(~padding, real)
+        torch.testing.assert_close(states.transpose(0, 1)[real], expected["encoder_out"][0].transpose(0, 1)[real])
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
