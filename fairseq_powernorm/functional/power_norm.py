@@ -14,7 +14,12 @@ from .rows import gradient, gradient_sums, normalize
 
 
 def next_projection(projection: Tensor, square_mean_ratio: Tensor, correlation: Tensor, alpha: float) -> Tensor:
-    """ν_t = ν_{t−1} (1 − (1 − α) Γ) + (1 − α) Λ (Algorithm 2, last line).
+    """ν_t = ν_{t−1} (1 − w Γ) + w Λ with w = min(1 − α, 1/Γ).
+
+    With w = 1 − α it is Algorithm 2's last line, and that is so wherever (1 − α) Γ ≤ 1, as the proof of Theorem 4
+    assumes: ν_t is then a mean of ν_{t−1} and Λ/Γ, and |ν| stays below the largest |Λ|/Γ so far. A channel whose
+    quadratic mean jumps breaks the assumption: by the line as printed a single batch with activations 100 times as
+    large multiplies ν by −1000, and ν comes back only after ψ² has. Here such a batch puts ν at its own Λ/Γ.
 
     Args:
         projection: ν_{t−1} (C,).
@@ -26,7 +31,8 @@ def next_projection(projection: Tensor, square_mean_ratio: Tensor, correlation: 
         ν_t (C,).
     """
     towards = torch.addcmul(correlation, projection, square_mean_ratio, value=-1)
-    return torch.add(projection, towards, alpha=1 - alpha)
+    excess = (square_mean_ratio * (1 - alpha)).clamp(min=1)  # 1 exactly where the assumption holds
+    return torch.add(projection, towards / excess, alpha=1 - alpha)
 
 
 Follow = Callable[[Tensor, Tensor, Tensor], None]

@@ -126,7 +126,8 @@ def power_norm(
     warming_up: bool = False,
 ) -> tuple[Tensor, Backward]:
     """PowerNorm (Shen et al. 2020, Algorithm 2), line by line. In warm-up the forward and backward passes are
-    PN-V's, and the state moves by Algorithm 2's lines."""
+    PN-V's, and the state moves by Algorithm 2's lines. The last of these weighs Γ and Λ by 1 − α, but never Γ by more
+    than 1: Theorem 4 assumes that (1 − α) Γ ≤ 1."""
     rows, previous = real_rows(padding), state["square_mean"].clone()
     count, y = len(rows), torch.full_like(x, math.nan)
     batch_square_mean = sum(x[row] ** 2 for row in rows) / count
@@ -145,7 +146,8 @@ def power_norm(
             grad_x[row] = projected / torch.sqrt(previous + eps)
         gamma = sum(normalized[row] ** 2 for row in rows) / count
         correlation = sum(weight * grad[row] * normalized[row] for row in rows) / count
-        state["projection"] = nu * (1 - (1 - alpha_bwd) * gamma) + (1 - alpha_bwd) * correlation
+        share = torch.minimum(torch.full_like(gamma, 1 - alpha_bwd), 1 / gamma)
+        state["projection"] = nu * (1 - share * gamma) + share * correlation
         if exact is not None:
             grad_x = exact(grad)[0]
         return grad_x, (grad[rows] * normalized[rows]).sum(dim=0), grad[rows].sum(dim=0)

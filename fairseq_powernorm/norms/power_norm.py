@@ -144,7 +144,7 @@ class PowerNorm(SquareMeanNorm):
         self.fold(self.move_projection, [square_mean_ratio, correlation], count)
 
     def move_projection(self, square_mean_ratio: Tensor, correlation: Tensor, count: Tensor) -> None:
-        """ν ← ν (1 − (1 − α) Γ) + (1 − α) Λ, in place, with α = ``alpha_bwd``; left out as in
+        """Moves ν by :func:`next_projection`, in place, with α = ``alpha_bwd``; left out as in
         :meth:`move_averages`."""
         projection = self.gradient_projection
         move_running(projection, next_projection(projection, square_mean_ratio, correlation, self.alpha_bwd), count)

@@ -116,23 +116,33 @@ def test_power_in_warmup_has_the_exact_gradient():
     assert torch.autograd.gradcheck(norm, (x,))
 
 
+def column(*values):
+    return torch.tensor([[value] for value in values], dtype=torch.float64)
+
+
 def test_two_steps_of_power_by_hand():
-    """One channel, tokens 3 and 4 twice, gradients 1 and 2, α = 0.9: ψ²_0 = 1, so ψ²_1 = 0.9 + 0.1 · 12.5 = 2.15."""
+    """One channel, tokens 1 and 3 twice, gradients 1 and 2, α = 0.9: ψ²_0 = 1, so ψ²_1 = 0.9 + 0.1 · 5 = 1.4."""
     norm = build_norm("power", 1, eps=1e-30).double()
-    column = lambda *values: torch.tensor([[value] for value in values], dtype=torch.float64)  # noqa: E731
-    x, grad = column(3, 4).requires_grad_(), column(1, 2)
+    x, grad = column(1, 3).requires_grad_(), column(1, 2)
     norm(x).backward(grad)
     torch.testing.assert_close(x.grad, grad)  # ν_0 = 0 and ψ_0 = 1: the gradient passes as it is
-    torch.testing.assert_close(norm.running_square_mean, torch.tensor([2.15], dtype=torch.float64))
-    torch.testing.assert_close(norm.gradient_projection, torch.tensor([0.1 * 5.5], dtype=torch.float64))  # Λ = 11 / 2
+    torch.testing.assert_close(norm.running_square_mean, torch.tensor([1.4], dtype=torch.float64))
+    torch.testing.assert_close(norm.gradient_projection, torch.tensor([0.1 * 3.5], dtype=torch.float64))  # Λ = 7 / 2
     x.grad = None
     norm(x).backward(grad)
-    root = 2.15**0.5
-    expected = column((1 - 0.55 * 3 / root) / root, (2 - 0.55 * 4 / root) / root)
+    root = 1.4**0.5
+    expected = column((1 - 0.35 * 1 / root) / root, (2 - 0.35 * 3 / root) / root)
     torch.testing.assert_close(x.grad, expected)
-    gamma, correlation = 12.5 / 2.15, 5.5 / root
-    nu = 0.55 * (1 - 0.1 * gamma) + 0.1 * correlation
+    gamma, correlation = 5 / 1.4, 3.5 / root
+    nu = 0.35 * (1 - 0.1 * gamma) + 0.1 * correlation
     torch.testing.assert_close(norm.gradient_projection, torch.tensor([nu], dtype=torch.float64))
+
+
+def test_a_jump_beyond_theorem_4_by_hand():
+    """Tokens 30 and 40 at ψ²_0 = 1: Γ = 1250, (1 − α) Γ = 125 > 1, so ν_1 = Λ/Γ = (1 · 30 + 2 · 40)/2/1250."""
+    norm = build_norm("power", 1, eps=1e-30).double()
+    norm(column(30, 40)).backward(column(1, 2))
+    torch.testing.assert_close(norm.gradient_projection, torch.tensor([55 / 1250], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", ["batch", "pn-v", "power", "power-released"])
