@@ -73,7 +73,7 @@ def test_unknown_names_end_before_anything_starts(commands, root, tmp_path):
 
 @pytest.mark.slow
 def test_from_training_to_the_table_and_again(commands, corpus, root, tmp_path):
-    runs = tmp_path / "some runs"
+    runs = tmp_path / 'it\'s "some" $(touch ran) *runs'  # a name, whatever stands in it
     overrides = [f"recipe.binarized='{corpus}/bin'", f"recipe.raw='{corpus}/raw'", "train.max-tokens=600"]
     chosen = [word for override in overrides for word in ("--override", override)]
     for norm in ("layer", "power"):
@@ -105,11 +105,13 @@ def test_from_training_to_the_table_and_again(commands, corpus, root, tmp_path):
     assert done.returncode == 1 and "is of another configuration" in done.stderr.splitlines()[-1]
     (tmp_path / "run.json").rename(folder / "run.json")
 
-    done = script(commands, root, "table", "--recipe", "smoke_de_en", "--runs", runs, "--output", tmp_path / "table")
+    output = tmp_path / 'isn\'t a "table"'
+    done = script(commands, root, "table", "--recipe", "smoke_de_en", "--runs", runs, "--output", output)
     assert done.returncode == 0, done.stderr
     assert "| layer (LN) |" in done.stdout and "| power (PN) |" in done.stdout
-    assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
-    assert len((tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()) == 3
+    assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert len(output.with_suffix(".csv").read_text(encoding="utf-8").splitlines()) == 3
+    assert not list(tmp_path.rglob("ran")) and not (root / "ran").exists()
 
 
 @pytest.mark.slow
