@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-SCRIPTS = ["average", "prepare_demo", "prepare_iwslt14_de_en", "prepare_multi30k", "prepare_wmt14_en_de"]
+SCRIPTS = ["average", "batch_size_study", "prepare_demo", "prepare_iwslt14_de_en", "prepare_multi30k", "prepare_wmt14_en_de"]
 SCRIPTS += ["reproduce_table1", "run_recipe", "score", "table", "train", "translate"]
 
 
@@ -53,6 +53,8 @@ def test_an_unknown_option_ends_with_one_line(commands, root, name):
         ("run_recipe", ["--recipe", "x", "--gpus", "1", "--hardware", "cpu"], "--gpus goes with --hardware gpu"),
         ("run_recipe", ["--recipe", "demo_de_en", "--jobs", "many"], "--jobs takes a number above 0, got many"),
         ("prepare_multi30k", ["--force", "--from"], "--from needs a value"),
+        ("batch_size_study", ["--recipe", "demo_de_en", "--passes", "0"], "--passes takes numbers above 0"),
+        ("batch_size_study", ["--recipe", "demo_de_en", "--passes", "3"], "3 passes do not divide an update of 800"),
     ],
 )
 def test_missing_values(commands, root, name, arguments, message):
