@@ -51,6 +51,29 @@ def test_early_stopping_comes_after_the_same_epoch(commands, corpus, tmp_path):
     assert not (tmp_path / "parts" / "checkpoint4.pt").exists()
 
 
+def test_a_truncated_last_checkpoint_gives_way_to_the_one_before(commands, corpus, tmp_path):
+    """Warm-up, micro-batches and all: the end is that of an undisturbed training."""
+    flags = [
+        "--norm-type",
+        "power",
+        "--norm-warmup-updates",
+        "16",
+        "--update-freq",
+        "2",
+        "--save-interval-updates",
+        "5",
+    ]
+    flags += ["--no-epoch-checkpoints", "--disable-validation"]
+    train(commands, corpus, tmp_path / "whole", *flags, "--max-update", "24")
+    train(commands, corpus, tmp_path / "parts", *flags, "--max-update", "10")
+    last = tmp_path / "parts" / "checkpoint_last.pt"
+    os.truncate(last, last.stat().st_size // 2)
+    (tmp_path / "parts" / "checkpoint_1_10.pt").unlink()  # what it was copied from went with the disk's cache
+    output = train(commands, corpus, tmp_path / "parts", *flags, "--max-update", "24")
+    assert "checkpoint_last.pt.damaged; going on from checkpoint_1_5.pt" in output
+    assert equal(tmp_path / "whole" / "checkpoint_last.pt", last)
+
+
 def processes_of(session):
     """The processes below one, itself included."""
     parents = {}

@@ -6,7 +6,14 @@ import sys
 
 import pytest
 
-SCRIPTS = ["average", "batch_size_study", "prepare_demo", "prepare_iwslt14_de_en", "prepare_multi30k", "prepare_wmt14_en_de"]
+SCRIPTS = [
+    "average",
+    "batch_size_study",
+    "prepare_demo",
+    "prepare_iwslt14_de_en",
+    "prepare_multi30k",
+    "prepare_wmt14_en_de",
+]
 SCRIPTS += ["reproduce_table1", "run_recipe", "score", "table", "train", "translate"]
 
 
