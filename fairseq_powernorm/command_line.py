@@ -18,6 +18,7 @@ from types import ModuleType
 from .checkpoints.io import load_checkpoint
 from .checkpoints.resume import read_patience, repair_last_checkpoint
 from .files import run_command_line
+from .kernels.backend import mode
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +44,14 @@ def option(arguments: list[str], name: str) -> str | None:
 
 
 def check_inputs(arguments: list[str]) -> None:
-    """Looks at the data folder and the checkpoints that the arguments name.
+    """Looks at the data folder and the checkpoints that the arguments name, and at the variable that chooses kernels.
 
     Raises:
-        ValueError: a data folder without dictionaries, or a damaged or foreign checkpoint.
+        ValueError: a data folder without dictionaries, a damaged or foreign checkpoint, or a value that the variable
+            does not take.
         FileNotFoundError: no such checkpoint.
     """
+    mode()
     if arguments and not arguments[0].startswith("-"):
         folder = Path(arguments[0].split(":")[0])
         if not folder.is_dir():

@@ -19,7 +19,7 @@ ALLOWED = {
     "norms": {"functional", "masking", "distributed", "spec"},
     "registry": {"norms", "spec"},
     "flags": {"registry", "spec"},
-    "transformer": {"flags", "registry", "spec", "norms", "checkpoints"},
+    "transformer": {"flags", "registry", "spec", "norms", "checkpoints", "kernels"},
     "checkpoints": {"flags", "spec", "registry", "norms", "files", "distributed", "transformer"},
     "corpora": {"files"},
     "scoring": {"files"},
@@ -31,7 +31,7 @@ ALLOWED = {
     "dry_run": {"execution", "recipes", "stages"},
     "launch": {"settings", "dry_run", "execution", "stages", "recipes", "files", "scoring"},
     "sweep": {"stages", "recipes", "files"},
-    "command_line": {"transformer", "checkpoints", "files"},
+    "command_line": {"transformer", "checkpoints", "files", "kernels"},
 }
 OUTSIDE = {
     "fairseq": {"transformer", "command_line", "checkpoints"},

@@ -16,13 +16,13 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def mode() -> str:
-    """The variable's value: ``auto`` (the default: kernels where there are any, plain torch elsewhere), ``off`` (plain
-    torch) or ``force`` (an error where there is no kernel).
+    """The variable's value: ``auto`` (the default, an empty one too: kernels where there are any, plain torch elsewhere),
+    ``off`` (plain torch) or ``force`` (an error where there is no kernel).
 
     Raises:
         ValueError: another value.
     """
-    value = os.environ.get(VARIABLE, "auto")
+    value = os.environ.get(VARIABLE) or "auto"
     if value not in MODES:
         raise ValueError(f"{VARIABLE} is {value!r}; it takes {', '.join(MODES)}")
     return value
@@ -43,6 +43,21 @@ def backend_for(rows: Tensor) -> ModuleType | None:
     if found is None and chosen == "force":
         raise ValueError(f"{VARIABLE} is force, but there are {reason}")
     return found
+
+
+def describe(device_type: str) -> str:
+    """What computes the batch norms' training passes on a device, in words: for logs and records of runs.
+
+    Raises:
+        ValueError: a wrong value of the variable, or it asks for kernels and there are none.
+    """
+    chosen = mode()
+    if chosen == "off":
+        return f"plain torch ({VARIABLE} is off)"
+    found, reason = _of_device(device_type)
+    if found is None and chosen == "force":
+        raise ValueError(f"{VARIABLE} is force, but there are {reason}")
+    return f"kernels ({'C++' if device_type == 'cpu' else 'Triton'})" if found else f"plain torch ({reason})"
 
 
 def _of_device(device_type: str) -> tuple[ModuleType | None, str]:

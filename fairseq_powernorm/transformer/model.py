@@ -1,14 +1,20 @@
 """The model that ``--arch powernorm_…`` builds."""
 
+import logging
+
+import torch
 from fairseq.models import register_model
 from fairseq.models.transformer import TransformerConfig
 from fairseq.models.transformer.transformer_legacy import TransformerModel
 from torch import nn
 
 from ..flags import add_norm_flags, stack_spec
+from ..kernels.backend import describe
 from .decoder import PowerNormTransformerDecoder
 from .encoder import PowerNormTransformerEncoder
 from .trainer_hooks import install
+
+logger = logging.getLogger(__name__)
 
 MODEL_NAME = "powernorm_transformer"
 
@@ -34,7 +40,13 @@ class PowerNormTransformerModel(TransformerModel):
 
     @classmethod
     def build_model(cls, args, task) -> "PowerNormTransformerModel":
-        """Builds the model, and lets a trainer of this process tell its norms what they have to know."""
+        """Builds the model, and lets a trainer of this process tell its norms what they have to know.
+
+        Raises:
+            ValueError: ``FAIRSEQ_POWERNORM_KERNELS`` asks for what there is not.
+        """
+        device_type = "cuda" if torch.cuda.is_available() and not getattr(args, "cpu", False) else "cpu"
+        logger.info("batch norms are trained by %s", describe(device_type))
         install()
         return super().build_model(args, task)
 

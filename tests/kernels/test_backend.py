@@ -18,11 +18,18 @@ def test_the_variable_s_three_values(monkeypatch):
     for value, expected in (("auto", cpu), ("off", None), ("force", cpu)):
         monkeypatch.setenv(backend.VARIABLE, value)
         assert backend.backend_for(ROWS) is expected
+        assert backend.describe("cpu") == (
+            "kernels (C++)" if expected else "plain torch (FAIRSEQ_POWERNORM_KERNELS is off)"
+        )
+    monkeypatch.setenv(backend.VARIABLE, "")  # as good as unset
+    assert backend.backend_for(ROWS) is cpu
     monkeypatch.delenv(backend.VARIABLE)
     assert backend.backend_for(ROWS) is cpu
     monkeypatch.setenv(backend.VARIABLE, "on")
     with pytest.raises(ValueError, match=r"FAIRSEQ_POWERNORM_KERNELS is 'on'; it takes auto, off, force"):
         backend.backend_for(ROWS)
+    with pytest.raises(ValueError, match=r"it takes auto, off, force"):
+        backend.describe("cpu")
 
 
 def test_without_a_compiled_library_plain_torch_does_it_and_force_says_why(monkeypatch):
@@ -31,6 +38,7 @@ def test_without_a_compiled_library_plain_torch_does_it_and_force_says_why(monke
     )
     monkeypatch.setenv(backend.VARIABLE, "auto")
     assert backend.backend_for(ROWS) is None
+    assert backend.describe("cpu").startswith("plain torch (no kernels for the CPU, as the package was installed")
     norm = build_norm("power", 4)
     norm(torch.randn(3, 4)).sum().backward()
     monkeypatch.setenv(backend.VARIABLE, "force")
