@@ -40,6 +40,8 @@ test-fast: $(INSTALLED) ## without what is marked slow
 bench: $(INSTALLED) ## norms, training steps and decoding against LayerNorm, into results/benchmarks (half an hour; idle cores)
 	$(BIN)/python benchmarks/bench_norms.py --output results/benchmarks/norms_cpu --force
 	$(BIN)/python benchmarks/plot.py --input results/benchmarks/norms_cpu
+	$(BIN)/python benchmarks/bench_norms.py --tokens 4096 --channels 512 --padding yes \
+	    --backends kernels plain compiled --output results/benchmarks/routes_cpu --force
 	$(BIN)/python benchmarks/bench_train_step.py --output results/benchmarks/train_step_cpu --force
 	$(BIN)/python benchmarks/bench_decode.py --output results/benchmarks/decode_cpu --force
 

@@ -3,22 +3,27 @@
     python benchmarks/bench_decode.py --output results/benchmarks/decode_cpu
 
 Beam 5 on random sentences with a fixed number of output tokens, as untrained models do not end their sentences.
-``folded`` has gone through ``powernorm-fold``. Ratios of seconds are to ``layer``; tokens are those of the output.
+``folded`` has gone through ``powernorm-fold``. The encoder alone takes turns of its own, behind everybody's
+translation. Ratios of seconds are to ``layer``; tokens are those of the output.
 """
 
 import argparse
+import logging
 from collections.abc import Callable
 
 import torch
-from bench_norms import timed
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models.transformer import DEFAULT_MAX_TARGET_POSITIONS
 from fairseq.sequence_generator import SequenceGenerator
-from interleaved import Parts, add_options, begin, finish, summarize, take_turns
+from interleaved import Parts, add_options, begin, check_numbers, finish, summarize, take_turns, timed
 from small_models import OURS, build, dictionary, flags, sample
 from torch import nn
 
 from fairseq_powernorm.checkpoints.fold import fold_state
+from fairseq_powernorm.files import run_command_line
 
+BEAM = 5
+LONGEST = DEFAULT_MAX_TARGET_POSITIONS - 1  # and the end of the sentence
 MODELS = {
     "layer": ["--norm-type", "layer"],
     "power": ["--norm-type", "power"],
@@ -37,46 +42,70 @@ def folded(args: argparse.Namespace, model: nn.Module, words) -> nn.Module:
     return result
 
 
-def search(generator: SequenceGenerator, batch: dict, models: list[nn.Module], device: str) -> Callable[[], Parts]:
+def translate(generator: SequenceGenerator, batch: dict, model: nn.Module, device: torch.device) -> Callable[[], Parts]:
     """Encodes and translates the batch."""
-    tokens = batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"]
 
     def call() -> Parts:
         with torch.no_grad():
-            encoder, _ = timed(lambda: models[0].encoder(*tokens), device)
-            whole, _ = timed(lambda: generator.generate(models, batch), device)
-        return {"encoder": encoder, "translation": whole}
+            return {"translation": timed(lambda: generator.generate([model], batch), device)[0]}
 
     return call
 
 
-def main() -> None:
+def encode(batch: dict, model: nn.Module, device: torch.device) -> Callable[[], Parts]:
+    """Encodes the batch."""
+    tokens = batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"]
+
+    def call() -> Parts:
+        with torch.no_grad():
+            return {"encoder": timed(lambda: model.encoder(*tokens), device)[0]}
+
+    return call
+
+
+def models_to_measure(words, device: torch.device) -> dict[str, nn.Module]:
+    """Every model of :data:`MODELS`, and the folded ones behind it."""
+    logging.getLogger("fairseq_powernorm.checkpoints.fold").setLevel(logging.WARNING)  # it names every site
+    models = {}
+    for name, words_of_norm in MODELS.items():
+        args = flags(*OURS, *words_of_norm)
+        _, models[name] = build(args, words)
+        if name in FOLDED:
+            models[f"{name}, folded"] = folded(args, models[name], words)
+    return {name: model.to(device).eval() for name, model in models.items()}
+
+
+def benchmark(options: argparse.Namespace) -> None:
     """Measures every model."""
+    check_numbers(options)
+    if options.length > LONGEST:
+        raise ValueError(f"expected --length <= {LONGEST}, as many positions as the models have, got {options.length}")
+    words = dictionary(options.types)
+    found = begin(options)
+    device, length = torch.device(options.device), options.length
+    batch = sample(words, options.sentences * length, length, device)
+    searches, encoders = {}, {}
+    for name, model in models_to_measure(words, device).items():
+        limits = {"beam_size": BEAM, "max_len_a": 0, "max_len_b": length, "min_len": length}
+        searches[name] = translate(SequenceGenerator([model], words, **limits), batch, model, device)
+        encoders[name] = encode(batch, model, device)
+    rows = summarize(take_turns([searches, encoders], options.rounds, options.warmup, "beam search"), "layer")
+    case = {"sentences": options.sentences, "length": length, "types": len(words), "beam": BEAM}
+    tokens = options.sentences * length
+    for row in rows:
+        row["tokens_per_second"] = round(1000 * tokens / row["ms"]) if row["part"] == "translation" else None
+    finish(options, {**found, "beam": BEAM}, [{**case, **row} for row in rows])
+
+
+def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sentences", type=int, default=16)
+    parser.add_argument("--sentences", type=int, default=16, help="(default: 16)")
     parser.add_argument("--length", type=int, default=25, help="tokens of a sentence, source and output (default: 25)")
     parser.add_argument("--types", type=int, default=10_000, help="size of the dictionary (default: 10000)")
     add_options(parser, rounds=30, warmup=2)
     options = parser.parse_args()
-    begin(options)
-    words, candidates = dictionary(options.types), {}
-    batch = sample(words, options.sentences * options.length, options.length, options.device)
-    for name, words_of_norm in MODELS.items():
-        args = flags(*OURS, *words_of_norm)
-        _, model = build(args, words)
-        for label, each in ((name, model), (f"{name}, folded", folded(args, model, words) if name in FOLDED else None)):
-            if each is None:
-                continue
-            each = each.to(options.device).eval()
-            generator = SequenceGenerator(
-                [each], words, beam_size=5, max_len_a=0, max_len_b=options.length, min_len=options.length
-            )
-            candidates[label] = search(generator, batch, [each], options.device)
-    rows = summarize(take_turns(candidates, options.rounds, options.warmup, "beam search"), "layer")
-    tokens = options.sentences * options.length
-    for row in rows:
-        row["tokens_per_second"] = round(1000 * tokens / row["ms"]) if row["part"] == "translation" else None
-    finish(options, rows)
+    run_command_line(lambda: benchmark(options))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from fairseq_powernorm.corpora.wmt14 import LANGUAGES, TRAINING_TEXT
 from fairseq_powernorm.execution import commit, hardware
-from fairseq_powernorm.files import atomic_write, bytes_below, refuse_to_overwrite
+from fairseq_powernorm.files import atomic_write, bytes_below, refuse_to_overwrite, run_command_line
 
 ROOT = Path(__file__).resolve().parent.parent
 WORD_FORMS = {"en": 1_000_000, "de": 2_000_000}
@@ -122,16 +122,13 @@ def measure(name: str, command: list[str], pairs: int) -> dict:
     }
 
 
-def main() -> None:
-    """Generates the text if it is not there, runs the stages, and writes PREFIX.csv and PREFIX.json."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=4_500_000)
-    parser.add_argument("--merges", type=int, default=32_764)
-    parser.add_argument("--folder", type=Path, required=True, help="for the text, 6 GB at full size")
-    parser.add_argument("--output", type=Path, required=True, help="writes OUTPUT.csv and OUTPUT.json")
-    parser.add_argument("--force", action="store_true", help="replace the output")
-    options = parser.parse_args()
-    refuse_to_overwrite(options.output.with_suffix(".csv"), options.force)
+def benchmark(options: argparse.Namespace) -> None:
+    """Generates the text if it is not there, runs the stages, and writes OUTPUT.csv and OUTPUT.json."""
+    if options.pairs < 1 or options.merges < 1:
+        raise ValueError(f"expected --pairs and --merges >= 1, got {options.pairs} and {options.merges}")
+    table, record = Path(f"{options.output}.csv"), Path(f"{options.output}.json")
+    for path in (table, record):
+        refuse_to_overwrite(path, options.force)
     folder = options.folder.absolute()
     if not (folder / "tokenized" / "test.de").exists():
         generate(folder, options.pairs)
@@ -152,7 +149,7 @@ def main() -> None:
         "binarise": binarize,
     }
     rows = [measure(name, command, options.pairs) for name, command in stages.items()]
-    with atomic_write(options.output.with_suffix(".csv")) as stream:
+    with atomic_write(table) as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -166,10 +163,22 @@ def main() -> None:
         "python": platform.python_version(),
         "commit": commit(),
     }
-    with atomic_write(options.output.with_suffix(".json")) as stream:
+    with atomic_write(record) as stream:
         json.dump(surroundings, stream, indent=2)
         stream.write("\n")
     sys.stdout.write(json.dumps({"stages": rows, **surroundings}, indent=2) + "\n")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=4_500_000)
+    parser.add_argument("--merges", type=int, default=32_764)
+    parser.add_argument("--folder", type=Path, required=True, help="for the text, 6 GB at full size")
+    parser.add_argument("--output", type=Path, required=True, help="writes OUTPUT.csv and OUTPUT.json")
+    parser.add_argument("--force", action="store_true", help="replace the output")
+    options = parser.parse_args()
+    run_command_line(lambda: benchmark(options))
 
 
 if __name__ == "__main__":

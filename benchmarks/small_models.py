@@ -3,6 +3,7 @@
 import argparse
 
 import torch
+from bench_norms import sentence_lengths
 from fairseq import options
 from fairseq.data import Dictionary
 from fairseq.tasks.translation import TranslationTask
@@ -17,8 +18,14 @@ COMMON = ["data", "--share-all-embeddings", "--criterion", "label_smoothed_cross
 
 
 def dictionary(types: int) -> Dictionary:
-    """A dictionary of that many types, special symbols included."""
+    """A dictionary of that many types, special symbols included.
+
+    Raises:
+        ValueError: no room for a word behind the special symbols.
+    """
     words = Dictionary()
+    if types <= len(words):
+        raise ValueError(f"expected --types > {len(words)}, the number of special symbols, got {types}")
     for number in range(types - len(words)):
         words.add_symbol(f"type{number}")
     return words
@@ -36,10 +43,11 @@ def build(args: argparse.Namespace, words: Dictionary) -> tuple[TranslationTask,
     return task, task.build_model(args)
 
 
-def sample(words: Dictionary, tokens: int, longest: int, device: str) -> dict:
-    """A batch of sentence pairs with ``tokens`` positions a side, a fifth of them padding, as fairseq collates it."""
-    sentences = max(1, tokens // longest)
-    lengths = torch.linspace(0.6, 1.0, sentences).mul(longest).round().long()
+def sample(words: Dictionary, tokens: int, longest: int, device: torch.device) -> dict:
+    """A batch of sentence pairs with ``tokens`` positions a side (a multiple of ``longest``), a fifth of them padding,
+    as fairseq collates it."""
+    sentences = tokens // longest
+    lengths = sentence_lengths(sentences, longest)
     text = torch.randint(words.nspecial, len(words), (sentences, longest))
     positions = torch.arange(longest)[None, :]
     source = text.masked_fill(positions < longest - lengths[:, None], words.pad())  # padded on the left

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 PACKAGES = ("fairseq-powernorm", "fairseq-fixed", "torch", "numpy", "sacrebleu", "sentencepiece", "hydra-core")
 SECONDS_BETWEEN_PROGRESS = 15.0
 LINES_SHOWN_ON_FAILURE = 12
+CODE = (".", ":(exclude)results")  # git's pathspecs of what a result can depend on
 
 Progress = Callable[[str], str | None]
 """Takes a line of output; gives a short report of how far the command is, or None."""
@@ -179,14 +180,23 @@ def generation_progress(sentences: int) -> Progress:
 
 def commit() -> str:
     """The repository's short commit, with ``-dirty`` behind it if tracked files differ from it; ``unknown`` outside
-    of git."""
+    of git.
+
+    What lies in results/ does not count: several benchmarks in a row rewrite it, and it changes no figure."""
     git = ["git", "-C", str(ROOT)]
     try:
         short = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-        changes = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True, check=False)
+        changes = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *CODE], capture_output=True, check=False)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return short.stdout.strip() + ("-dirty" if changes.returncode else "")
+
+
+def processor() -> str:
+    """The processor's model name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def hardware() -> str:
@@ -195,12 +205,7 @@ def hardware() -> str:
 
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        found = re.search(r"model name\s*: (.+)", cpuinfo.read_text())
-        name = found[1] if found else name
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{processor()}, {os.cpu_count()} cores"
 
 
 def versions() -> dict[str, str]:

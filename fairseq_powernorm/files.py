@@ -81,8 +81,15 @@ def check_room_to_grow(whole_bytes: float, *folders: str | Path) -> None:
     check_free_space(folders[0], sum(max(0, whole_bytes - bytes_below(folder)) for folder in folders))
 
 
+def refuse_folder(path: str | Path) -> None:
+    """Raises ``IsADirectoryError`` if ``path`` is a folder: where a file is to be read or written."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder; expected a file")
+
+
 def refuse_to_overwrite(path: str | Path, force: bool) -> None:
-    """Raises ``FileExistsError`` if ``path`` exists and ``force`` is not set."""
+    """Raises ``IsADirectoryError`` for a folder, ``FileExistsError`` if ``path`` exists and ``force`` is not set."""
+    refuse_folder(path)
     if not force and Path(path).exists():
         raise FileExistsError(f"{path} exists; give --force to replace it")
 

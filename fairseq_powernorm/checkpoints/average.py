@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..files import refuse_to_overwrite, run_command_line
+from ..files import refuse_folder, refuse_to_overwrite, run_command_line
 from ..norms.base import BufferPolicy
 from ..registry import NORMS
+from .fold import folded_sites
 from .io import Checkpoint, load_checkpoint, number_of_updates, save_checkpoint
 from .select import select_in_folder
 
@@ -57,6 +58,16 @@ def check_alike(reference: dict[str, Tensor], model: dict[str, Tensor], paths: t
             )
 
 
+def check_folded_alike(reference: list[str], sites: list[str], paths: tuple[Path, Path]) -> None:
+    """Raises ``ValueError`` if two checkpoints are not folded at the same sites (:func:`~.fold.folded_sites`)."""
+    if reference == sites:
+        return
+    if reference and sites:
+        raise ValueError(f"{paths[1]} and {paths[0]} are folded at different sites: average first, then fold")
+    one, other = (paths[1], paths[0]) if sites else paths
+    raise ValueError(f"{one} is folded and {other} is not: average first, then fold")
+
+
 def average_checkpoints(paths: Sequence[str | Path]) -> Checkpoint:
     """Averages the models of several checkpoints of one run.
 
@@ -72,19 +83,26 @@ def average_checkpoints(paths: Sequence[str | Path]) -> Checkpoint:
         names of the files as ``averaged_from``.
 
     Raises:
-        ValueError: no paths, checkpoints of different models, weights that are not finite, or a bad file.
-        FileNotFoundError: no such file.
+        ValueError: no paths, checkpoints of different models (a folded one and one that is not are two), weights that
+            are not finite, or a bad file.
+        FileNotFoundError, IsADirectoryError: no such file, or a folder.
     """
     paths = [Path(path) for path in paths]
     if not paths:
         raise ValueError("nothing to average: no checkpoint was given")
+    for path in paths:
+        refuse_folder(path)
     sums: dict[str, Tensor] = {}
+    folded: list[str] = []
     newest: Checkpoint | None = None
     for path in tqdm(paths, desc="averaging", unit=" checkpoints", disable=None):
         state = load_checkpoint(path)
         if newest is None or number_of_updates(state) >= number_of_updates(newest):
             newest = {key: value for key, value in state.items() if key != "last_optimizer_state"}
-        if sums:
+        if not sums:
+            folded = folded_sites(state)
+        else:
+            check_folded_alike(folded, folded_sites(state), (paths[0], path))
             check_alike(sums, state["model"], (paths[0], path))
         for name, tensor in state["model"].items():
             if policy_of(name, tensor) == "newest":

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..files import refuse_to_overwrite, run_command_line
+from ..files import refuse_folder, refuse_to_overwrite, run_command_line
 from ..flags import stack_spec
 from ..norms.base import BatchStatisticsNorm
 from ..registry import FOLDED, build_from_spec
@@ -31,6 +31,14 @@ LINEAR_LAYERS = {
     "cross_attn": ("encoder_attn.q_proj",),
     "ffn": ("fc1",),
 }
+
+
+def folded_sites(state: Checkpoint) -> list[str]:
+    """The flags of the sites whose norm has been folded, by a checkpoint's own flags; none if it holds no flags."""
+    flags = state.get("args") or (state.get("cfg") or {}).get("model") or {}
+    values = vars(flags) if isinstance(flags, argparse.Namespace) else flags
+    names = [f"{stack}_norm_{site}" for stack, sites in SITES.items() for site in sites]
+    return [name for name in names if values.get(name) == FOLDED]
 
 
 def reason_to_stay(spec: NormSpec, stack: str, site: str, flags: argparse.Namespace) -> str | None:
@@ -122,6 +130,8 @@ def fold_state(state: Checkpoint) -> Checkpoint:
                     fold_into(linear, scale, shift, model)
             folded.append(f"{stack}_norm_{site}")
             logger.info("%s folded", label)
+    if not folded and folded_sites(state):
+        raise ValueError("is folded already: it has no norm left that can be folded")
     if not folded:
         raise ValueError("it has no norm that can be folded")
     chosen = argparse.Namespace(**{**vars(flags), **dict.fromkeys(folded, FOLDED)})
@@ -144,9 +154,10 @@ def fold_checkpoint(path: str | Path) -> Checkpoint:
         are those of the original to rounding.
 
     Raises:
-        FileNotFoundError: no such checkpoint.
-        ValueError: a bad file, one of another kind, or one with nothing to fold.
+        FileNotFoundError, IsADirectoryError: no such checkpoint, or a folder.
+        ValueError: a bad file, one of another kind, one with nothing to fold, or one that is folded already.
     """
+    refuse_folder(path)
     state = load_checkpoint(path)
     try:
         return fold_state(state)

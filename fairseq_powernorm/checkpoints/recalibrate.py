@@ -27,8 +27,9 @@ from tqdm import tqdm
 
 from .. import transformer  # noqa: F401 (registers the architectures)
 from ..distributed import sum_over_ranks
-from ..files import refuse_to_overwrite, run_command_line
+from ..files import refuse_folder, refuse_to_overwrite, run_command_line
 from ..norms.recalibration import gather_statistics, norms_with_statistics
+from .fold import folded_sites
 from .io import Checkpoint, load_checkpoint, save_checkpoint
 from .movement import log_movements
 
@@ -193,15 +194,22 @@ def recalibrate_checkpoint(
         recalibrates all runs of a comparison has LayerNorm's among them.
 
     Raises:
-        ValueError: a value outside its range, a bad checkpoint, data that do not fit it, or statistics that are not
-            finite.
+        ValueError: a value outside its range, a bad or a folded checkpoint, data that do not fit it, or statistics that
+            are not finite.
         FileNotFoundError: no such checkpoint, or no training data in the folder.
+        IsADirectoryError: the checkpoint is a folder.
     """
     for name, value in (("batches", batches), ("max_tokens", max_tokens)):
         if value < 1:
             raise ValueError(f"expected {name} >= 1, got {value}")
     path, device = Path(checkpoint_path), choose_device(cpu)
+    refuse_folder(path)
     state = load_checkpoint(path)
+    if folded := folded_sites(state):
+        raise ValueError(
+            f"{path} is folded: it has no running statistics left at {', '.join(folded)}; recalibrate the checkpoint "
+            "that it was folded from"
+        )
     check_configuration(path, state)
     model, task, cfg = load_model(path, data)
     norms = norms_with_statistics(model)

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from fairseq_powernorm.checkpoints.average import average_checkpoints, buffer_policies, policy_of
+from fairseq_powernorm.checkpoints.average import average_checkpoints, buffer_policies, command, policy_of
 from fairseq_powernorm.checkpoints.io import load_checkpoint, number_of_updates, save_checkpoint
 
 
@@ -86,6 +86,34 @@ def test_unequal_checkpoints_are_named(tmp_path):
     bad = write(tmp_path / "bad", checkpoint(1, weight=torch.tensor([float("nan")])))
     with pytest.raises(ValueError, match="weight holds values that are not finite"):
         average_checkpoints(bad)
+
+
+def folded(state, *sites):
+    model = argparse.Namespace(arch="powernorm_tiny", norm_type="power", **dict.fromkeys(sites, "folded"))
+    return {**state, "cfg": {"model": model}}
+
+
+def test_folded_and_unfolded_checkpoints_are_no_average(tmp_path):
+    one, other = "encoder_norm_self_attn", "encoder_norm_ffn"
+    states = [checkpoint(1), folded(checkpoint(2), one), folded(checkpoint(3), one), folded(checkpoint(4), other)]
+    paths = write(tmp_path, *states)
+    for first, second in ((0, 1), (1, 0)):
+        with pytest.raises(ValueError, match=r"checkpoint2.pt is folded and .*checkpoint1.pt is not: average first"):
+            average_checkpoints([paths[first], paths[second]])
+    with pytest.raises(ValueError, match=r"checkpoint4.pt and .*checkpoint2.pt are folded at different sites"):
+        average_checkpoints([paths[1], paths[3]])
+    assert average_checkpoints(paths[1:3])["model"]["weight"][0, 0] == 2.5
+
+
+def test_folders_are_named_before_the_work(tmp_path, monkeypatch):
+    (path,) = write(tmp_path, checkpoint(1))
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr("fairseq_powernorm.checkpoints.average.load_checkpoint", lambda _: pytest.fail("it was read"))
+    with pytest.raises(IsADirectoryError, match="folder is a folder; expected a file"):
+        average_checkpoints([path, tmp_path / "folder"])
+    monkeypatch.setattr(sys, "argv", ["x", "--inputs", str(path), "--output", str(tmp_path / "folder"), "--force"])
+    with pytest.raises(SystemExit, match=r"x: error: .*folder is a folder; expected a file"):
+        command()
 
 
 def test_bad_files_are_named(tmp_path):

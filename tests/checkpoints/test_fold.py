@@ -171,8 +171,6 @@ def test_what_has_nothing_to_fold_is_refused_with_the_reasons(flags, said, caplo
 
 def test_bad_checkpoints_are_named(tmp_path):
     _, state = trained("--norm-type", "power")
-    with pytest.raises(ValueError, match="it has no norm that can be folded"):
-        fold.fold_state(fold.fold_state(state))
     lacking = {key: tensor for key, tensor in state["model"].items() if key != "encoder.layers.1.fc1.bias"}
     with pytest.raises(ValueError, match=r"the model has no encoder\.layers\.1\.fc1\.bias to fold a norm into"):
         fold.fold_state({**state, "model": lacking})
@@ -197,3 +195,25 @@ def test_the_command_writes_what_loads(tmp_path, monkeypatch):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     with pytest.raises(SystemExit, match="exists; give --force"):
         fold.command()
+
+
+def test_what_is_folded_already_is_refused_by_that_name(tmp_path):
+    _, state = trained("--norm-type", "power")
+    folded = fold.fold_state(state)
+    assert fold.folded_sites(state) == []
+    assert fold.folded_sites(folded) == ["encoder_norm_self_attn", "encoder_norm_ffn", "encoder_norm_output"]
+    save_checkpoint(folded, tmp_path / "folded.pt")
+    with pytest.raises(ValueError, match=r"folded\.pt: is folded already"):
+        fold.fold_checkpoint(tmp_path / "folded.pt")
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_folders_are_refused_before_the_work(force, tmp_path, monkeypatch):
+    folder, absent = tmp_path / "folder", tmp_path / "absent.pt"
+    folder.mkdir()
+    for checkpoint, output in ((absent, folder), (folder, tmp_path / "folded.pt")):
+        command = ["powernorm-fold", "--checkpoint", str(checkpoint), "--output", str(output), *force]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit, match=f"powernorm-fold: error: {folder} is a folder; expected a file"):
+            fold.command()
+    assert list(tmp_path.iterdir()) == [folder] and not list(folder.iterdir())

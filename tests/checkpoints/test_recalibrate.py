@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
 from fairseq_powernorm.checkpoints import recalibrate
+from fairseq_powernorm.checkpoints.fold import fold_checkpoint
 from fairseq_powernorm.checkpoints.io import load_checkpoint, save_checkpoint
 from fairseq_powernorm.checkpoints.movement import movement
 from fairseq_powernorm.norms.recalibration import norms_with_statistics
@@ -301,6 +302,26 @@ def test_bad_checkpoints_are_named(write, tmp_path):
     save_checkpoint({**state, "model": broken}, tmp_path / "broken.pt")
     with pytest.raises(ValueError, match=r"the norm encoder\.layers\.1\.self_attn_layer_norm are not finite"):
         recalibrate_checkpoint(tmp_path / "broken.pt", batches=2, max_tokens=300)
+
+
+@pytest.mark.parametrize("flags", [("--norm-type", "power"), everywhere("power")])
+def test_a_folded_checkpoint_is_refused(flags, write, tmp_path):
+    """With both stacks folded the decoder's output norm still has statistics; the others have none to go with them."""
+    save_checkpoint(fold_checkpoint(write(*flags)), tmp_path / "folded.pt")
+    with pytest.raises(
+        ValueError, match=r"folded\.pt is folded: it has no running statistics left at encoder_norm"
+    ) as e:
+        recalibrate_checkpoint(tmp_path / "folded.pt")
+    assert "\n" not in str(e.value)
+
+
+def test_folders_are_named_before_the_work(tmp_path, monkeypatch):
+    with pytest.raises(IsADirectoryError, match=f"{tmp_path} is a folder; expected a file"):
+        recalibrate_checkpoint(tmp_path)
+    words = ["powernorm-recalibrate", "--checkpoint", "absent.pt", "--output", str(tmp_path), "--force", "--cpu"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match=f"powernorm-recalibrate: error: {tmp_path} is a folder; expected a file"):
+        recalibrate.command()
 
 
 def run_command(*arguments, root, module="fairseq_powernorm.checkpoints.recalibrate"):
