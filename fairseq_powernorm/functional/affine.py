@@ -37,10 +37,11 @@ def normalize_by_constants(
     Returns:
         (N, C) in the dtype of ``rows``.
     """
+    if (groups or rows.dtype != square_deviation.dtype) and not torch.is_grad_enabled():
+        # One pass, which knows no gradient.
+        return normalize(rows, None, mean, square_deviation, weight, bias, eps, groups)[0]
     scale = at_least_float32(weight) * (square_deviation + eps).rsqrt()
     shift = at_least_float32(bias) if mean is None else at_least_float32(bias) - mean * scale
-    if (groups or rows.dtype != scale.dtype) and not torch.is_grad_enabled():
-        return normalize(rows, None, None, scale, shift, groups, eps)[0]  # one pass, which knows no gradient
     if groups:
         rows = group_scaling(rows, groups, eps)
     return scale_and_shift(rows, scale, shift)

@@ -15,28 +15,20 @@ class BatchNormFunction(Function):
     @staticmethod
     def forward(ctx, rows, weight, bias, padding, mean, variance, count, eps, groups, reduce):
         """Y, (N, C); keeps what the backward pass needs."""
-        inverse_root = (variance + eps).rsqrt()
-        ctx.save_for_backward(rows, weight, padding, mean, inverse_root, count)
-        ctx.reduce, ctx.group_scaling = reduce, (groups, eps)
-        scale = at_least_float32(weight) * inverse_root
-        return normalize(rows, padding, mean, scale, at_least_float32(bias), groups, eps)[0]
+        ctx.save_for_backward(rows, weight, padding, mean, variance, count)
+        ctx.reduce, ctx.settings = reduce, (eps, groups)
+        return normalize(rows, padding, mean, variance, weight, bias, eps, groups)[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
         """dX, dγ, dβ."""
-        rows, weight, padding, mean, inverse_root, count = ctx.saved_tensors
+        rows, weight, padding, mean, variance, count = ctx.saved_tensors
         gamma, tokens = at_least_float32(weight), count.clamp(min=1)
-        product_sum, grad_bias = gradient_sums(rows, grad_output, padding, mean, *ctx.group_scaling)
-        grad_weight = product_sum * inverse_root
+        grad_weight, grad_bias = gradient_sums(rows, grad_output, padding, mean, variance, *ctx.settings)
         projection_sum, mean_sum = ctx.reduce([gamma * grad_weight, gamma * grad_bias])
-        grad_rows, *_ = gradient(
-            *(rows, grad_output, padding, mean),
-            gamma * inverse_root,
-            projection_sum / tokens * inverse_root.square(),
-            mean_sum / tokens * inverse_root,
-            *ctx.group_scaling,
-        )
+        means = projection_sum / tokens, mean_sum / tokens
+        grad_rows, *_ = gradient(rows, grad_output, padding, mean, variance, weight, *means, *ctx.settings)
         return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), *[None] * 7
 
 

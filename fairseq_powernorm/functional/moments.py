@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from ..masking import count_tokens
 from .reduction import Reduce, keep_local
 from .rows import moments
 
@@ -22,8 +21,8 @@ def square_mean(
     Returns:
         ψ_B² (C,) and the number of real tokens, a scalar; both float32 or wider. Without a single token ψ_B² is 0.
     """
-    squares, _ = moments(rows, padding, None, groups, eps)
-    sums, count = reduce([squares, count_tokens(rows, padding)])
+    squares, _, count = moments(rows, padding, None, eps, groups)
+    sums, count = reduce([squares, count])
     return sums / count.clamp(min=1), count
 
 
@@ -53,10 +52,10 @@ def mean_and_variance(
         μ_B (C,), σ_B² (C,) and the number of real tokens, a scalar; all float32 or wider. Without a single token the
         variance is 0.
     """
-    local_count = count_tokens(rows, padding)
     if reduce is keep_local:
-        shift = moments(rows, padding, None, groups, eps)[1] / local_count.clamp(min=1)
-    square_sums, sums, count = reduce([*moments(rows, padding, shift, groups, eps), local_count])
+        _, sums, count = moments(rows, padding, None, eps, groups)
+        shift = sums / count.clamp(min=1)
+    square_sums, sums, count = reduce([*moments(rows, padding, shift, eps, groups)])
     mean_shifted = sums / count.clamp(min=1)
     variance = (square_sums / count.clamp(min=1) - mean_shifted.square()).clamp(min=0)
     return shift + mean_shifted, variance, count

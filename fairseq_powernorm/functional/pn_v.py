@@ -15,24 +15,19 @@ class PNVFunction(Function):
     @staticmethod
     def forward(ctx, rows, weight, bias, padding, square_mean, count, eps, groups, reduce):
         """Y, (N, C); keeps what the backward pass needs."""
-        inverse_root = (square_mean + eps).rsqrt()
-        ctx.save_for_backward(rows, weight, padding, inverse_root, count)
-        ctx.reduce, ctx.group_scaling = reduce, (groups, eps)
-        scale = at_least_float32(weight) * inverse_root
-        return normalize(rows, padding, None, scale, at_least_float32(bias), groups, eps)[0]
+        ctx.save_for_backward(rows, weight, padding, square_mean, count)
+        ctx.reduce, ctx.settings = reduce, (eps, groups)
+        return normalize(rows, padding, None, square_mean, weight, bias, eps, groups)[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
         """dX, dγ, dβ."""
-        rows, weight, padding, inverse_root, count = ctx.saved_tensors
-        gamma = at_least_float32(weight)
-        product_sum, grad_bias = gradient_sums(rows, grad_output, padding, None, *ctx.group_scaling)
-        grad_weight = product_sum * inverse_root
-        (projection_sum,) = ctx.reduce([gamma * grad_weight])
+        rows, weight, padding, square_mean, count = ctx.saved_tensors
+        grad_weight, grad_bias = gradient_sums(rows, grad_output, padding, None, square_mean, *ctx.settings)
+        (projection_sum,) = ctx.reduce([at_least_float32(weight) * grad_weight])
         projection = projection_sum / count.clamp(min=1)
-        grad_scale, grad_product = gamma * inverse_root, projection * inverse_root.square()
-        grad_rows, *_ = gradient(rows, grad_output, padding, None, grad_scale, grad_product, None, *ctx.group_scaling)
+        grad_rows, *_ = gradient(rows, grad_output, padding, None, square_mean, weight, projection, None, *ctx.settings)
         return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), *[None] * 6
 
 

@@ -2,38 +2,13 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..masking import count_tokens
-from .precision import at_least_float32
 from .reduction import Reduce, keep_local
 from .rows import gradient, gradient_sums, normalize
-
-
-def next_projection(projection: Tensor, square_mean_ratio: Tensor, correlation: Tensor, alpha: float) -> Tensor:
-    """ν_t = ν_{t−1} (1 − w Γ) + w Λ with w = min(1 − α, 1/Γ).
-
-    With w = 1 − α it is Algorithm 2's last line, and that is so wherever (1 − α) Γ ≤ 1, as the proof of Theorem 4
-    assumes: ν_t is then a mean of ν_{t−1} and Λ/Γ, and |ν| stays below the largest |Λ|/Γ so far. A channel whose
-    quadratic mean jumps breaks the assumption: by the line as printed a single batch with activations 100 times as
-    large multiplies ν by −1000, and ν comes back only after ψ² has. Here such a batch puts ν at its own Λ/Γ.
-
-    Args:
-        projection: ν_{t−1} (C,).
-        square_mean_ratio: Γ = mean X̂² (C,).
-        correlation: Λ = mean g ⊙ X̂ (C,).
-        alpha: decay in [0, 1).
-
-    Returns:
-        ν_t (C,).
-    """
-    towards = torch.addcmul(correlation, projection, square_mean_ratio, value=-1)
-    excess = (square_mean_ratio * (1 - alpha)).clamp(min=1)  # 1 exactly where the assumption holds
-    return torch.add(projection, towards / excess, alpha=1 - alpha)
-
+from .running import ratio_and_correlation
 
 Follow = Callable[[Tensor, Tensor, Tensor], None]
 """Takes Γ (C,), Λ (C,) and the number of tokens that they are means over, and moves ν by them, now or later."""
@@ -48,39 +23,39 @@ class PowerNormFunction(Function):
         ctx, rows, weight, bias, padding, square_mean, measured, projection, warming_up, follow, eps, groups, reduce
     ):
         """Y (N, C); keeps what the backward pass needs."""
-        inverse_root = (square_mean + eps).rsqrt()
-        scale = at_least_float32(weight) * inverse_root
-        output, squares = normalize(rows, padding, None, scale, at_least_float32(bias), groups, eps)
+        output, batch_square_mean, count = normalize(rows, padding, None, square_mean, weight, bias, eps, groups)
         if not measured:
-            sums, count = reduce([squares, count_tokens(rows, padding)])
-            measured += sums / count.clamp(min=1), count
-        batch_square_mean, count = measured
-        ctx.save_for_backward(rows, weight, padding, inverse_root, batch_square_mean, count)
+            if reduce is not keep_local:
+                square_sum, count = reduce([batch_square_mean * count, count])
+                batch_square_mean = square_sum / count.clamp(min=1)
+            measured += batch_square_mean, count
+        ctx.save_for_backward(rows, weight, padding, square_mean, *measured)
         ctx.projection, ctx.reduce, ctx.warming_up, ctx.follow = projection, reduce, warming_up, follow
-        ctx.group_scaling = groups, eps
+        ctx.settings = eps, groups
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
         """dX, dγ, dβ; hands on what ν is moved by."""
-        rows, weight, padding, inverse_root, batch_square_mean, count = ctx.saved_tensors
-        gamma, tokens = at_least_float32(weight), count.clamp(min=1)
-        projection = ctx.projection
-        if ctx.warming_up:  # PN-V's own, which has to be known before the pass over the rows
-            product_sum, _ = gradient_sums(rows, grad_output, padding, None, *ctx.group_scaling)
-            (correlation_sum,) = ctx.reduce([gamma * product_sum * inverse_root])
-            projection = correlation_sum / tokens
-        grad_scale, grad_product = gamma * inverse_root, projection * inverse_root.square()
-        grad_rows, product_sum, grad_bias = gradient(
-            rows, grad_output, padding, None, grad_scale, grad_product, None, *ctx.group_scaling
-        )
-        grad_weight = product_sum * inverse_root
+        rows, weight, padding, square_mean, batch_square_mean, count = ctx.saved_tensors  # once: it may recompute
+        given = rows, grad_output, padding, None, square_mean
+
+        def measure(grad_weight: Tensor) -> tuple[Tensor, Tensor]:
+            """Γ and Λ, of all ranks."""
+            ratio, correlation = ratio_and_correlation(
+                weight, grad_weight, square_mean, batch_square_mean, count, ctx.settings[0]
+            )
+            # Each rank has its share of the sum over all their tokens.
+            return ratio, *ctx.reduce([correlation])
+
+        if ctx.warming_up:  # Λ is PN-V's, and has to be known before the pass over the rows
+            ratio, correlation = measure(gradient_sums(*given, *ctx.settings)[0])
+        projection = correlation if ctx.warming_up else ctx.projection
+        grad_rows, grad_weight, grad_bias = gradient(*given, weight, projection, None, *ctx.settings)
         if not ctx.warming_up:
-            (correlation_sum,) = ctx.reduce([gamma * grad_weight])
-        # Γ needs no pass of its own: X̂ is s times a constant, so mean X̂² follows from the forward pass's mean s².
-        square_mean_ratio = batch_square_mean * inverse_root.square()
-        ctx.follow(square_mean_ratio, correlation_sum / tokens, count)
+            ratio, correlation = measure(grad_weight)
+        ctx.follow(ratio, correlation, count)
         return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), *[None] * 9
 
 
@@ -101,7 +76,8 @@ def power_norm(
     """PowerNorm in training: Y = γ ⊙ s/√(ψ²_{t−1} + ε) + β with Algorithm 2's backward pass.
 
     X̃' = g − ν_{t−1} ⊙ X̂ and ds = X̃'/√(ψ²_{t−1} + ε), with g = γ ⊙ dY; s is x, or with group scaling the scaled x,
-    whose gradient follows. **The backward pass** hands Γ and Λ to ``follow``, for ν_t (:func:`next_projection`). The
+    whose gradient follows. **The backward pass** hands Γ and Λ to ``follow``, for ν_t
+    (:func:`~fairseq_powernorm.functional.running.move_projection`). The
     gradient is not that of the forward pass, by design: ψ²_{t−1} is treated neither as a constant (ν = 0) nor as this
     batch's own statistic (ν = Λ), see the paper's section 4.2.
 

@@ -16,8 +16,8 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def mode() -> str:
-    """The variable's value: ``auto`` (the default, an empty one too: kernels where there are any, plain torch elsewhere),
-    ``off`` (plain torch) or ``force`` (an error where there is no kernel).
+    """The variable's value: ``auto`` (the default, an empty one too: kernels where there are any, plain torch
+    elsewhere), ``off`` (plain torch) or ``force`` (an error where there is no kernel).
 
     Raises:
         ValueError: another value.

@@ -38,38 +38,60 @@ def _register_shapes() -> None:
         dtype = torch.promote_types(rows.dtype, torch.float32)
         return rows.new_empty((count, rows.size(1)) if count > 1 else (rows.size(1),), dtype=dtype)
 
+    def scalar(rows: Tensor) -> Tensor:
+        return rows.new_empty((), dtype=torch.promote_types(rows.dtype, torch.float32))
+
     register = functools.partial(torch.library.register_fake, lib=None)
-    register("fairseq_powernorm::move_running", lambda *_: None)
-    register("fairseq_powernorm::normalize", lambda rows, *others: (torch.empty_like(rows), sums(rows, 1)))
-    register("fairseq_powernorm::moments", lambda rows, *others: sums(rows, 2))
+    register(
+        "fairseq_powernorm::normalize",
+        lambda rows, *others: (torch.empty_like(rows), sums(rows, 1), scalar(rows)),
+    )
+    register("fairseq_powernorm::moments", lambda rows, *others: (sums(rows, 2), scalar(rows)))
     register("fairseq_powernorm::gradient_sums", lambda rows, *others: sums(rows, 2))
     register("fairseq_powernorm::gradient", lambda rows, *others: (torch.empty_like(rows), sums(rows, 2)))
-
-
-def move_running(running: Tensor, updated: Tensor, count: Tensor) -> None:
-    """See :func:`fairseq_powernorm.functional.running.move_running`."""
-    torch.ops.fairseq_powernorm.move_running(running, updated, count)
+    register("fairseq_powernorm::move_average", lambda *_: None)
+    register(
+        "fairseq_powernorm::ratio_and_correlation",
+        lambda weight, grad_weight, *others: (torch.empty_like(grad_weight), torch.empty_like(grad_weight)),
+    )
+    register("fairseq_powernorm::move_projection", lambda *_: None)
 
 
 def normalize(
-    rows: Tensor, padding: Tensor | None, centre: Tensor | None, scale: Tensor, shift: Tensor, groups: int, eps: float
-) -> tuple[Tensor, Tensor]:
+    rows: Tensor,
+    padding: Tensor | None,
+    centre: Tensor | None,
+    deviation: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    groups: int,
+) -> tuple[Tensor, Tensor, Tensor]:
     """See :func:`fairseq_powernorm.functional.rows.normalize`."""
-    return torch.ops.fairseq_powernorm.normalize(rows, padding, centre, scale, shift, groups, eps)
+    return torch.ops.fairseq_powernorm.normalize.default(rows, padding, centre, deviation, weight, bias, eps, groups)
 
 
 def moments(
-    rows: Tensor, padding: Tensor | None, centre: Tensor | None, groups: int, eps: float
-) -> tuple[Tensor, Tensor]:
+    rows: Tensor, padding: Tensor | None, centre: Tensor | None, eps: float, groups: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """See :func:`fairseq_powernorm.functional.rows.moments`."""
-    return torch.ops.fairseq_powernorm.moments(rows, padding, centre, groups, eps).unbind()
+    sums, count = torch.ops.fairseq_powernorm.moments.default(rows, padding, centre, eps, groups)
+    return *sums.unbind(), count
 
 
 def gradient_sums(
-    rows: Tensor, grad: Tensor, padding: Tensor | None, centre: Tensor | None, groups: int, eps: float
+    rows: Tensor,
+    grad: Tensor,
+    padding: Tensor | None,
+    centre: Tensor | None,
+    deviation: Tensor,
+    eps: float,
+    groups: int,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`fairseq_powernorm.functional.rows.gradient_sums`."""
-    return torch.ops.fairseq_powernorm.gradient_sums(rows, grad, padding, centre, groups, eps).unbind()
+    return torch.ops.fairseq_powernorm.gradient_sums.default(
+        rows, grad, padding, centre, deviation, eps, groups
+    ).unbind()
 
 
 def gradient(
@@ -77,14 +99,36 @@ def gradient(
     grad: Tensor,
     padding: Tensor | None,
     centre: Tensor | None,
-    grad_scale: Tensor,
-    grad_product: Tensor,
-    grad_shift: Tensor | None,
-    groups: int,
+    deviation: Tensor,
+    weight: Tensor,
+    projection: Tensor,
+    mean: Tensor | None,
     eps: float,
+    groups: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See :func:`fairseq_powernorm.functional.rows.gradient`."""
-    grad_rows, sums = torch.ops.fairseq_powernorm.gradient(
-        rows, grad, padding, centre, grad_scale, grad_product, grad_shift, groups, eps
+    grad_rows, sums = torch.ops.fairseq_powernorm.gradient.default(
+        rows, grad, padding, centre, deviation, weight, projection, mean, eps, groups
     )
     return grad_rows, *sums.unbind()
+
+
+def move_average(running: Tensor, batch: Tensor, count: Tensor, alpha: float) -> None:
+    """See :func:`fairseq_powernorm.functional.running.move_average`."""
+    torch.ops.fairseq_powernorm.move_average.default(running, batch, count, alpha)
+
+
+def ratio_and_correlation(
+    weight: Tensor, grad_weight: Tensor, deviation: Tensor, mean_square: Tensor, count: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """See :func:`fairseq_powernorm.functional.running.ratio_and_correlation`."""
+    return torch.ops.fairseq_powernorm.ratio_and_correlation.default(
+        weight, grad_weight, deviation, mean_square, count, eps
+    )
+
+
+def move_projection(
+    projection: Tensor, square_mean_ratio: Tensor, correlation: Tensor, count: Tensor, alpha: float
+) -> None:
+    """See :func:`fairseq_powernorm.functional.running.move_projection`."""
+    torch.ops.fairseq_powernorm.move_projection.default(projection, square_mean_ratio, correlation, count, alpha)

@@ -221,7 +221,7 @@ class Given {
   Constants<W> constants;
 
  private:
-  const Tensor& rows_;
+  const Tensor rows_;
   std::vector<Tensor> kept_;
 };
 
@@ -281,28 +281,66 @@ Tensor run(const Tensor& rows, const scalar* dy, scalar* out, const Vector& padd
 #define FOR_EVERY_TYPE(rows, ...) \
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, rows.scalar_type(), "fairseq_powernorm", __VA_ARGS__)
 
-std::tuple<Tensor, Tensor> normalize(const Tensor& rows, const Vector& padding, const Vector& centre,
-                                     const Tensor& scale, const Tensor& shift, int64_t groups, double eps) {
-  Tensor output = at::empty_like(rows), sums;
-  FOR_EVERY_TYPE(rows, [&] {
-    Given<Wide<scalar_t>> given(rows, groups, eps);
-    given.constants.centre = given.vector(centre);
-    given.constants.scale = given.vector(scale);
-    given.constants.shift = given.vector(shift);
-    sums = run<Normalize, scalar_t>(rows, nullptr, output.mutable_data_ptr<scalar_t>(), padding, given.constants.shift,
-                                    given.constants);
-  });
-  return {output, sums[0]};
+// The number of real tokens, as a scalar of the arithmetic's type.
+Tensor count_of(const Tensor& rows, const Vector& padding_column, at::ScalarType wide) {
+  const bool* padding = padding_of(rows, padding_column);
+  int64_t count = rows.size(0);
+  if (padding != nullptr) count -= std::count(padding, padding + rows.size(0), true);
+  return at::full({}, static_cast<double>(count), rows.options().dtype(wide));
 }
 
-Tensor moments(const Tensor& rows, const Vector& padding, const Vector& centre, int64_t groups, double eps) {
+// A vector with a value per channel, computed here; it has to outlive the pass that reads it.
+template <typename W, typename Function>
+std::vector<W> per_channel(int64_t channels, const Function& function) {
+  std::vector<W> values(static_cast<size_t>(channels));
+  for (int64_t k = 0; k < channels; ++k) values[k] = function(k);
+  return values;
+}
+
+template <typename W>
+std::vector<W> inverse_roots_of(const W* deviation, int64_t channels, double eps) {
+  return per_channel<W>(channels, [&](int64_t k) { return W(1) / std::sqrt(deviation[k] + static_cast<W>(eps)); });
+}
+
+// Multiplies the first of two sums (2, C) by a value per channel.
+template <typename W>
+void scale_first(const Tensor& sums, const std::vector<W>& factors) {
+  W* first = sums.mutable_data_ptr<W>();
+  for (size_t k = 0; k < factors.size(); ++k) first[k] *= factors[k];
+}
+
+std::tuple<Tensor, Tensor, Tensor> normalize(const Tensor& rows, const Vector& padding, const Vector& centre,
+                                             const Tensor& deviation, const Tensor& weight, const Tensor& bias,
+                                             double eps, int64_t groups) {
+  Tensor output = at::empty_like(rows), sums, count;
+  FOR_EVERY_TYPE(rows, [&] {
+    using W = Wide<scalar_t>;
+    Given<W> given(rows, groups, eps);
+    const W *gamma = given.vector(weight), *divisor = given.vector(deviation);
+    std::vector<W> scale = inverse_roots_of(divisor, rows.size(1), eps);
+    for (int64_t k = 0; k < rows.size(1); ++k) scale[k] *= gamma[k];
+    given.constants.centre = given.vector(centre);
+    given.constants.scale = scale.data();
+    given.constants.shift = given.vector(bias);
+    sums = run<Normalize, scalar_t>(rows, nullptr, output.mutable_data_ptr<scalar_t>(), padding, given.constants.shift,
+                                    given.constants);
+    count = count_of(rows, padding, sums.scalar_type());
+    const W tokens = std::max(*count.const_data_ptr<W>(), W(1));
+    W* squares = sums.mutable_data_ptr<W>();
+    for (int64_t k = 0; k < rows.size(1); ++k) squares[k] /= tokens;
+  });
+  return {output, sums[0], count};
+}
+
+std::tuple<Tensor, Tensor> moments(const Tensor& rows, const Vector& padding, const Vector& centre, double eps,
+                                   int64_t groups) {
   Tensor sums;
   FOR_EVERY_TYPE(rows, [&] {
     Given<Wide<scalar_t>> given(rows, groups, eps);
     given.constants.centre = given.vector(centre);
     sums = run<Moments, scalar_t>(rows, nullptr, nullptr, padding, nullptr, given.constants);
   });
-  return sums;
+  return {sums, count_of(rows, padding, sums.scalar_type())};
 }
 
 const Tensor& matching(const Tensor& grad, const Tensor& rows) {
@@ -313,67 +351,129 @@ const Tensor& matching(const Tensor& grad, const Tensor& rows) {
 }
 
 Tensor gradient_sums(const Tensor& rows, const Tensor& grad, const Vector& padding, const Vector& centre,
-                     int64_t groups, double eps) {
+                     const Tensor& deviation, double eps, int64_t groups) {
   Tensor sums;
   FOR_EVERY_TYPE(rows, [&] {
-    Given<Wide<scalar_t>> given(rows, groups, eps);
+    using W = Wide<scalar_t>;
+    Given<W> given(rows, groups, eps);
     given.constants.centre = given.vector(centre);
     sums = run<GradientSums, scalar_t>(rows, matching(grad, rows).const_data_ptr<scalar_t>(), nullptr, padding, nullptr,
                                        given.constants);
+    scale_first(sums, inverse_roots_of(given.vector(deviation), rows.size(1), eps));
   });
   return sums;
 }
 
 std::tuple<Tensor, Tensor> gradient(const Tensor& rows, const Tensor& grad, const Vector& padding, const Vector& centre,
-                                    const Tensor& grad_scale, const Tensor& grad_product, const Vector& grad_shift,
-                                    int64_t groups, double eps) {
-  TORCH_CHECK(centre.has_value() == grad_shift.has_value(), "expected centre and grad_shift together or neither");
+                                    const Tensor& deviation, const Tensor& weight, const Tensor& projection,
+                                    const Vector& mean, double eps, int64_t groups) {
+  TORCH_CHECK(centre.has_value() == mean.has_value(), "expected centre and mean together or neither");
   Tensor grad_rows = at::empty_like(rows), sums;
   FOR_EVERY_TYPE(rows, [&] {
-    Given<Wide<scalar_t>> given(rows, groups, eps);
+    using W = Wide<scalar_t>;
+    const int64_t channels = rows.size(1);
+    Given<W> given(rows, groups, eps);
+    const W *gamma = given.vector(weight), *nu = given.vector(projection), *subtracted = given.vector(mean);
+    const std::vector<W> root = inverse_roots_of(given.vector(deviation), channels, eps);
+    const auto scale = per_channel<W>(channels, [&](int64_t k) { return gamma[k] * root[k]; });
+    const auto product = per_channel<W>(channels, [&](int64_t k) { return nu[k] * root[k] * root[k]; });
+    const auto shift =
+        per_channel<W>(channels, [&](int64_t k) { return subtracted == nullptr ? W(0) : subtracted[k] * root[k]; });
     given.constants.centre = given.vector(centre);
-    given.constants.grad_scale = given.vector(grad_scale);
-    given.constants.grad_product = given.vector(grad_product);
-    given.constants.grad_shift = given.vector(grad_shift);
+    given.constants.grad_scale = scale.data();
+    given.constants.grad_product = product.data();
+    given.constants.grad_shift = subtracted == nullptr ? nullptr : shift.data();
     sums = run<Gradient, scalar_t>(rows, matching(grad, rows).const_data_ptr<scalar_t>(),
                                    grad_rows.mutable_data_ptr<scalar_t>(), padding, nullptr, given.constants);
+    scale_first(sums, root);
   });
   return {grad_rows, sums};
 }
 
 // running <- updated, unless the batch held no token or an entry is not finite.
-void move_running(Tensor running, const Tensor& updated, const Tensor& count) {
-  TORCH_CHECK(running.is_contiguous() && updated.sizes() == running.sizes() && count.numel() == 1 &&
-                  updated.scalar_type() == running.scalar_type(),
-              "expected a contiguous statistic and its next value of the same shape and type, got ", running.sizes(),
-              " and ", updated.sizes());
-  const Tensor next = updated.contiguous();
+template <typename W>
+void move(const Tensor& running, const std::vector<W>& updated, const Tensor& count) {
+  const bool finite = std::all_of(updated.begin(), updated.end(), [](W value) { return std::isfinite(value); });
+  if (finite && count.item<double>() > 0) std::copy(updated.begin(), updated.end(), running.mutable_data_ptr<W>());
+}
+
+void check_statistic(const Tensor& running, const Tensor& count) {
+  TORCH_CHECK(running.dim() == 1 && running.is_contiguous() && count.numel() == 1,
+              "expected a contiguous statistic and a count of tokens, got ", running.sizes(), " and ", count.sizes());
+}
+
+void move_average(const Tensor& running, const Tensor& batch, const Tensor& count, double alpha) {
+  check_statistic(running, count);
   AT_DISPATCH_FLOATING_TYPES(running.scalar_type(), "fairseq_powernorm", [&] {
-    const scalar_t* from = next.const_data_ptr<scalar_t>();
-    const int64_t channels = next.numel();
-    const bool finite = std::all_of(from, from + channels, [](scalar_t value) { return std::isfinite(value); });
-    if (finite && count.item<double>() > 0) std::copy_n(from, channels, running.mutable_data_ptr<scalar_t>());
+    Given<scalar_t> given(running.unsqueeze(0), 0, 0);
+    const scalar_t *from = given.vector(batch), *old = running.const_data_ptr<scalar_t>();
+    const auto a = static_cast<scalar_t>(alpha);
+    move(running, per_channel<scalar_t>(running.numel(), [&](int64_t k) {
+           return a < scalar_t(0.5) ? from[k] + a * (old[k] - from[k]) : old[k] - (old[k] - from[k]) * (1 - a);
+         }), count);
+  });
+}
+
+std::tuple<Tensor, Tensor> ratio_and_correlation(const Tensor& weight, const Tensor& grad_weight,
+                                                 const Tensor& deviation, const Tensor& mean_square,
+                                                 const Tensor& count, double eps) {
+  Tensor ratio = at::empty_like(grad_weight), correlation = at::empty_like(grad_weight);
+  AT_DISPATCH_FLOATING_TYPES(grad_weight.scalar_type(), "fairseq_powernorm", [&] {
+    Given<scalar_t> given(grad_weight.unsqueeze(0), 0, 0);
+    const scalar_t *gamma = given.vector(weight), *product = given.vector(grad_weight);
+    const scalar_t *divisor = given.vector(deviation), *square = given.vector(mean_square);
+    const auto tokens = static_cast<scalar_t>(std::max(count.item<double>(), 1.0));
+    scalar_t *to_ratio = ratio.mutable_data_ptr<scalar_t>(), *to_correlation = correlation.mutable_data_ptr<scalar_t>();
+    for (int64_t k = 0; k < grad_weight.numel(); ++k) {
+      to_ratio[k] = square[k] / (divisor[k] + static_cast<scalar_t>(eps));
+      to_correlation[k] = gamma[k] * product[k] / tokens;
+    }
+  });
+  return {ratio, correlation};
+}
+
+void move_projection(const Tensor& projection, const Tensor& square_mean_ratio, const Tensor& correlation,
+                     const Tensor& count, double alpha) {
+  check_statistic(projection, count);
+  AT_DISPATCH_FLOATING_TYPES(projection.scalar_type(), "fairseq_powernorm", [&] {
+    Given<scalar_t> given(projection.unsqueeze(0), 0, 0);
+    const scalar_t *gamma = given.vector(square_mean_ratio), *lambda = given.vector(correlation);
+    const scalar_t* nu = projection.const_data_ptr<scalar_t>();
+    const auto share = static_cast<scalar_t>(1 - alpha);
+    move(projection, per_channel<scalar_t>(projection.numel(), [&](int64_t k) {
+           return nu[k] + share * (lambda[k] - nu[k] * gamma[k]) / std::max(share * gamma[k], scalar_t(1));
+         }), count);
   });
 }
 
 }  // namespace
 
 TORCH_LIBRARY(fairseq_powernorm, library) {
-  library.def("move_running(Tensor(a!) running, Tensor updated, Tensor count) -> ()");
   library.def(
-      "normalize(Tensor rows, Tensor? padding, Tensor? centre, Tensor scale, Tensor shift, int groups, float eps)"
-      " -> (Tensor, Tensor)");
-  library.def("moments(Tensor rows, Tensor? padding, Tensor? centre, int groups, float eps) -> Tensor");
-  library.def("gradient_sums(Tensor rows, Tensor grad, Tensor? padding, Tensor? centre, int groups, float eps) -> Tensor");
+      "normalize(Tensor rows, Tensor? padding, Tensor? centre, Tensor deviation, Tensor weight, Tensor bias, float eps,"
+      " int groups) -> (Tensor, Tensor, Tensor)");
+  library.def("moments(Tensor rows, Tensor? padding, Tensor? centre, float eps, int groups) -> (Tensor, Tensor)");
   library.def(
-      "gradient(Tensor rows, Tensor grad, Tensor? padding, Tensor? centre, Tensor grad_scale, Tensor grad_product,"
-      " Tensor? grad_shift, int groups, float eps) -> (Tensor, Tensor)");
+      "gradient_sums(Tensor rows, Tensor grad, Tensor? padding, Tensor? centre, Tensor deviation, float eps, int groups)"
+      " -> Tensor");
+  library.def(
+      "gradient(Tensor rows, Tensor grad, Tensor? padding, Tensor? centre, Tensor deviation, Tensor weight,"
+      " Tensor projection, Tensor? mean, float eps, int groups) -> (Tensor, Tensor)");
+  library.def("move_average(Tensor(a!) running, Tensor batch, Tensor count, float alpha) -> ()");
+  library.def(
+      "ratio_and_correlation(Tensor weight, Tensor grad_weight, Tensor deviation, Tensor mean_square, Tensor count,"
+      " float eps) -> (Tensor, Tensor)");
+  library.def(
+      "move_projection(Tensor(a!) projection, Tensor square_mean_ratio, Tensor correlation, Tensor count, float alpha)"
+      " -> ()");
 }
 
 TORCH_LIBRARY_IMPL(fairseq_powernorm, CPU, library) {
-  library.impl("move_running", move_running);
   library.impl("normalize", normalize);
   library.impl("moments", moments);
   library.impl("gradient_sums", gradient_sums);
   library.impl("gradient", gradient);
+  library.impl("move_average", move_average);
+  library.impl("ratio_and_correlation", ratio_and_correlation);
+  library.impl("move_projection", move_projection);
 }

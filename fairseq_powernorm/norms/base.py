@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..functional.reduction import Reduce, keep_local
-from ..functional.running import move_running
+from ..functional.running import move_average
 from ..masking import to_rows, zero_padding
 
 if TYPE_CHECKING:
@@ -244,15 +244,14 @@ class BatchStatisticsNorm(TokenNorm):
     def move_averages(self, *values_and_count: Tensor) -> None:
         """running ← α running + (1 − α) batch, in place, for each of ``running_statistics``, with α = ``alpha_fwd``.
 
-        Left out where the batch held no token or a statistic is not finite (:func:`move_running`).
+        Left out where the batch held no token or a statistic is not finite (:func:`move_average`).
 
         Args:
             values_and_count: the batch's statistics (C,), then the number of tokens that they are means over, a scalar.
         """
         *values, count = values_and_count
         for name, batch in zip(self.running_statistics, values, strict=True):
-            running = getattr(self, name)
-            move_running(running, torch.lerp(batch.to(running.dtype), running, self.alpha_fwd), count)
+            move_average(getattr(self, name), batch, count, self.alpha_fwd)
 
     def _apply(self, fn, recurse=True):
         """Casts and moves the module, but leaves floating-point buffers at float32 or wider."""

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..distributed import sum_over_ranks
 from ..functional.moments import square_mean
-from ..functional.power_norm import next_projection, power_norm
+from ..functional.power_norm import power_norm
 from ..functional.reduction import keep_local
-from ..functional.running import move_running
+from ..functional.running import move_projection
 from .base import BufferPolicy, check_decay, check_warmup
 from .pn_v import SquareMeanNorm
 
@@ -144,10 +144,8 @@ class PowerNorm(SquareMeanNorm):
         self.fold(self.move_projection, [square_mean_ratio, correlation], count)
 
     def move_projection(self, square_mean_ratio: Tensor, correlation: Tensor, count: Tensor) -> None:
-        """Moves ν by :func:`next_projection`, in place, with α = ``alpha_bwd``; left out as in
-        :meth:`move_averages`."""
-        projection = self.gradient_projection
-        move_running(projection, next_projection(projection, square_mean_ratio, correlation, self.alpha_bwd), count)
+        """Moves ν, in place, with α = ``alpha_bwd`` (:func:`~fairseq_powernorm.functional.running.move_projection`)."""
+        move_projection(self.gradient_projection, square_mean_ratio, correlation, count, self.alpha_bwd)
 
     def extra_repr(self) -> str:
         """The settings, for ``repr``."""

@@ -85,10 +85,13 @@ def test_the_operators_tell_torch_the_truth_about_themselves(dtype):
     padding = torch.tensor([False, True] * 3)
     operators = torch.ops.fairseq_powernorm
     samples = {
-        operators.normalize: (rows, padding, None, vector, vector, 2, 1e-5),
-        operators.moments: (rows, None, vector, 0, 1e-5),
-        operators.gradient_sums: (rows, rows, padding, None, 0, 1e-5),
-        operators.gradient: (rows, rows, padding, vector, vector, vector, vector, 0, 1e-5),
+        operators.normalize: (rows, padding, None, vector, vector, vector, 1e-5, 2),
+        operators.moments: (rows, None, vector, 1e-5, 0),
+        operators.gradient_sums: (rows, rows, padding, None, vector, 1e-5, 0),
+        operators.gradient: (rows, rows, padding, vector, vector, vector, vector, vector, 1e-5, 0),
+        operators.move_average: (torch.rand(4), vector, torch.tensor(3.0), 0.9),
+        operators.ratio_and_correlation: (vector.to(dtype), vector, vector, vector, torch.tensor(3.0), 1e-5),
+        operators.move_projection: (torch.rand(4), vector, vector, torch.tensor(3.0), 0.9),
     }
     for operator, arguments in samples.items():
         torch.library.opcheck(operator.default, arguments)
@@ -98,14 +101,14 @@ def test_the_operators_tell_torch_the_truth_about_themselves(dtype):
 def test_wrong_arguments_are_named():
     operators, rows, vector = torch.ops.fairseq_powernorm, torch.randn(6, 4), torch.rand(4)
     with pytest.raises(RuntimeError, match="expected a number of groups that divides 4 channels, got 3"):
-        operators.moments(rows, None, None, 3, 1e-5)
+        operators.moments(rows, None, None, 1e-5, 3)
     with pytest.raises(RuntimeError, match="expected a contiguous bool column of 6 rows"):
-        operators.moments(rows, torch.zeros(5, dtype=torch.bool), None, 0, 1e-5)
+        operators.moments(rows, torch.zeros(5, dtype=torch.bool), None, 1e-5, 0)
     with pytest.raises(RuntimeError, match="expected a vector of 4 channels"):
-        operators.moments(rows, None, torch.rand(3), 0, 1e-5)
+        operators.moments(rows, None, torch.rand(3), 1e-5, 0)
     with pytest.raises(RuntimeError, match="expected contiguous rows"):
-        operators.moments(rows.t(), None, None, 0, 1e-5)
+        operators.moments(rows.t(), None, None, 1e-5, 0)
     with pytest.raises(RuntimeError, match="expected a contiguous gradient"):
-        operators.gradient_sums(rows, rows.double(), None, None, 0, 1e-5)
-    with pytest.raises(RuntimeError, match="expected centre and grad_shift together"):
-        operators.gradient(rows, rows, None, vector, vector, vector, None, 0, 1e-5)
+        operators.gradient_sums(rows, rows.double(), None, None, vector, 1e-5, 0)
+    with pytest.raises(RuntimeError, match="expected centre and mean together"):
+        operators.gradient(rows, rows, None, vector, vector, vector, vector, None, 1e-5, 0)
