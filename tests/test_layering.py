@@ -19,7 +19,7 @@ ALLOWED = {
     "norms": {"functional", "masking", "distributed", "spec"},
     "registry": {"norms", "spec"},
     "flags": {"registry", "spec"},
-    "transformer": {"flags", "registry", "spec", "norms", "checkpoints", "kernels"},
+    "transformer": {"flags", "registry", "spec", "norms", "checkpoints", "kernels", "distributed"},
     "checkpoints": {"flags", "spec", "registry", "norms", "files", "distributed", "transformer"},
     "corpora": {"files"},
     "scoring": {"files"},

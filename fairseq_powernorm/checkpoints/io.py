@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..files import atomic_write, refuse_to_overwrite
-from .safe_globals import allow_checkpoint_classes, check_settings
+from .safe_globals import allow_checkpoint_classes
 
 Checkpoint = dict[str, Any]
 """What fairseq-train writes: ``model`` (the state dict), ``cfg``, ``optimizer_history``, ``extra_state``, …"""
@@ -24,8 +24,7 @@ def load_checkpoint(path: str | Path, mmap: bool = False) -> Checkpoint:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: truncated, damaged, not a fairseq checkpoint, holding objects of classes that are not allowed, or
-            settings that are code.
+        ValueError: truncated, damaged, not a fairseq checkpoint, or holding objects of classes that are not allowed.
     """
     path = Path(path)
     if not path.is_file():
@@ -42,7 +41,6 @@ def load_checkpoint(path: str | Path, mmap: bool = False) -> Checkpoint:
         raise ValueError(f"{path}: damaged ({str(error).splitlines()[0]})") from None
     if not isinstance(state, Mapping) or not isinstance(state.get("model"), Mapping):
         raise ValueError(f"{path}: not a fairseq checkpoint, it holds no 'model'")
-    check_settings(path, state)
     return dict(state)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from .io import Checkpoint, load_checkpoint
-from .safe_globals import allow_checkpoint_classes, check_settings
+from .safe_globals import allow_checkpoint_classes
 
 LEGACY_MAGIC = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
 """How a file in the format of torch before 1.6, which is no zip archive, begins."""
@@ -48,7 +48,6 @@ def load_any_format(path: str | Path) -> Checkpoint:
             raise ValueError(f"{path}: truncated or damaged ({lines[0]})") from None
     if not isinstance(state, Mapping) or not isinstance(state.get("model"), Mapping):
         raise ValueError(f"{path}: not a fairseq checkpoint, it holds no 'model'")
-    check_settings(path, state)
     return dict(state)
 
 

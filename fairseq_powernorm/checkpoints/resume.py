@@ -2,7 +2,7 @@
 
 fairseq writes a checkpoint under a temporary name and renames it, but then *copies* it to ``checkpoint_last.pt``: a run
 killed in that moment leaves a truncated file that the next start dies of. And the count of epochs without improvement
-(``--patience``) is in no checkpoint: a run that was restarted trains longer than one that was not.
+(``--patience``) is in no checkpoint of fairseq's: a run that was restarted trains longer than one that was not.
 """
 
 import logging
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .io import load_checkpoint
-from .select import EPOCH_NAME, UPDATE_NAME, sort_by_number
+from .select import EPOCH_NAME, sort_by_number
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,8 @@ def repair_last_checkpoint(folder: str | Path) -> Path | None:
     """Makes sure that the checkpoint that a restart would load can be loaded.
 
     A ``checkpoint_last.pt`` that is truncated or damaged is renamed to ``checkpoint_last.pt.damaged``, and the newest
-    whole checkpoint of the same folder takes its place; both are logged. Without one, training begins anew.
+    whole checkpoint of the same folder takes its place, the best one if there is no other; both are logged. Without
+    one, training begins anew. What a killed process left half-written (``*.pt.tmp``) is removed.
 
     Args:
         folder: the run's checkpoints; need not exist.
@@ -42,6 +43,8 @@ def repair_last_checkpoint(folder: str | Path) -> Path | None:
     """
     folder = Path(folder)
     last = folder / LAST_NAME
+    for leftover in folder.glob("checkpoint*.pt.tmp"):
+        leftover.unlink()
     if not last.exists():
         return None
     try:
@@ -73,14 +76,14 @@ def _check_whole(path: Path) -> None:
 
 
 def _newest_first(folder: Path) -> list[str]:
-    """Checkpoints of epochs and of updates, those written last at the front."""
-    names = [path.name for path in folder.iterdir()]
-    found = [name for pattern in (EPOCH_NAME, UPDATE_NAME) for name in sort_by_number(names, pattern)]
-    return sorted(found, key=lambda name: (folder / name).stat().st_mtime, reverse=True)
+    """All checkpoints but the last, those written last at the front."""
+    found = [path for path in folder.glob("checkpoint*.pt") if path.name != LAST_NAME]
+    return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
 def read_patience(folder: str | Path, maximize: bool = False) -> Patience | None:
-    """The state of early stopping after ``checkpoint_last.pt``, read from it and the checkpoints of epochs.
+    """The state of early stopping after a ``checkpoint_last.pt`` that was saved without it, read from that and the
+    checkpoints of epochs.
 
     Exact where ``--keep-last-epochs`` keeps at least ``--patience`` epochs, with one validation an epoch.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Optional
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from ..functional.reduction import Reduce, keep_local
 from ..functional.running import move_average
@@ -207,8 +208,23 @@ class BatchStatisticsNorm(TokenNorm):
         if self.update is not None and self.update.ignored:
             padding = torch.ones(rows.size(0), 1, dtype=torch.bool, device=rows.device)
         known = self._observed if is_backward_running() else None
-        output, self._observed = self.train_on(rows, padding, known)
+        train_on = self.train_on if self.update is None else self.train_on_uncompiled
+        output, self._observed = train_on(rows, padding, known)
         return output.view_as(x)
+
+    @_disable_dynamo  # an update notes things down outside the graph, and a backward pass in it does so too
+    def train_on_uncompiled(self, rows: Tensor, padding: Tensor | None, observed) -> tuple[Tensor, object]:
+        """:meth:`train_on`, which ``torch.compile`` leaves alone."""
+        return self.train_on(rows, padding, observed)
+
+    def __getstate__(self) -> dict:
+        """A copy of the module takes no part in the update that is under way for this one."""
+        passing = ("update", "_observed", "_handed_mask")
+        return {key: value for key, value in self.__dict__.items() if key not in passing}
+
+    def __setstate__(self, state: dict) -> None:
+        """As ``nn.Module``, with what :meth:`__getstate__` leaves out."""
+        super().__setstate__({"_observed": None, "_handed_mask": None, **state})
 
     def train_on(self, rows: Tensor, padding: Tensor | None, observed) -> tuple[Tensor, object]:
         """The training forward pass: rows (N, C) → (N, C), and what it went by, :meth:`observe`'s result.

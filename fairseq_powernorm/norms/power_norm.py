@@ -122,7 +122,7 @@ class PowerNorm(SquareMeanNorm):
         scale = self.loss_scale
         return power_norm(
             *(rows, self.weight, self.bias, padding, observed.square_mean),
-            self.gradient_projection if scale == 1 else self.gradient_projection * scale,
+            self.gradient_projection if scale is None else self.gradient_projection * scale,
             self.follow_projection,
             self.eps,
             measured=observed.measured,
@@ -132,14 +132,15 @@ class PowerNorm(SquareMeanNorm):
         )
 
     @property
-    def loss_scale(self) -> float:
-        """The factor that the loss is multiplied by before its backward pass (:class:`OneUpdate`)."""
-        return 1.0 if self.update is None else self.update.loss_scale
+    def loss_scale(self) -> float | Tensor | None:
+        """The factor that the loss is multiplied by before its backward pass (:class:`OneUpdate`); None for 1."""
+        scale = 1.0 if self.update is None else self.update.loss_scale
+        return scale if isinstance(scale, Tensor) or scale != 1 else None  # a tensor is not looked at
 
     def follow_projection(self, square_mean_ratio: Tensor, correlation: Tensor, count: Tensor) -> None:
         """Called by the backward pass with Γ, Λ of the scaled loss, and the number of tokens: moves ν, now or at the
         end of the update."""
-        if self.loss_scale != 1:
+        if self.loss_scale is not None:
             correlation = correlation / self.loss_scale
         self.fold(self.move_projection, [square_mean_ratio, correlation], count)
 

@@ -25,10 +25,19 @@ class OneUpdate:
         loss_scale: the factor that the loss is multiplied by before its backward pass; ν is kept for a factor of 1.
     """
 
-    def __init__(self, loss_scale: float = 1.0):
+    def __init__(self, loss_scale: float | Tensor = 1.0):
         """Args:
-        loss_scale: as above.
+            loss_scale: as above; a number, or a scalar on the model's device, which nobody waits for.
+
+        Raises:
+            ValueError: a number that is not finite and above 0.
+            TypeError: neither a number nor a tensor.
         """
+        if not isinstance(loss_scale, Tensor):
+            if isinstance(loss_scale, bool) or not isinstance(loss_scale, int | float):
+                raise TypeError(f"expected loss_scale to be a number or a tensor, got {loss_scale!r}")
+            if not 0 < loss_scale < float("inf"):
+                raise ValueError(f"expected a finite loss_scale > 0, got {loss_scale}")
         self.taken = True
         self.ignored = False
         self.loss_scale = loss_scale
@@ -55,8 +64,8 @@ class OneUpdate:
 
 
 @contextlib.contextmanager
-def one_update(model: nn.Module, loss_scale: float = 1.0) -> Iterator[OneUpdate]:
-    """Within the block all training passes through ``model`` belong to one optimizer update::
+def one_update(model: nn.Module, loss_scale: float | Tensor = 1.0) -> Iterator[OneUpdate]:
+    """Within the block all training passes through ``model``, forward and backward, belong to one optimizer update::
 
         with one_update(model, loss_scale=scaler.get_scale()) as update:
             for batch in micro_batches:
@@ -71,6 +80,9 @@ def one_update(model: nn.Module, loss_scale: float = 1.0) -> Iterator[OneUpdate]
     union. (batch and pn-v divide by the micro-batch's own statistics; σ² follows the mean of the micro-batches'
     variances.) Where the block ends with an exception, or with ``taken`` False, no statistic moves.
 
+    A block within another one of the same model is an update of its own (fairseq repeats a batch so under ``--amp``).
+    The norms of a compiled model (``torch.compile``) run uncompiled in a block: what they note down is no tensor.
+
     Without such a block a norm moves its statistics in every pass. ``power-released`` does so in any case. fairseq's
     trainer is given one for each update by the plugin.
 
@@ -80,6 +92,9 @@ def one_update(model: nn.Module, loss_scale: float = 1.0) -> Iterator[OneUpdate]
 
     Yields:
         The update.
+
+    Raises:
+        ValueError, TypeError: no such factor.
     """
     norms = [norm for norm in model.modules() if isinstance(norm, BatchStatisticsNorm) and norm.joins_updates]
     update = OneUpdate(loss_scale)

@@ -1,11 +1,11 @@
 """fairseq's Transformer with chosen norms; importing this registers the model and its architectures with fairseq."""
 
-from ..checkpoints.guard import guard_loading
 from ..checkpoints.safe_globals import allow_checkpoint_classes
 from . import architectures
 from .model import PowerNormTransformerModel
+from .plain_settings import forbid_eval
 
 allow_checkpoint_classes()
-guard_loading()
+forbid_eval()
 
 __all__ = ["PowerNormTransformerModel", "architectures"]

@@ -10,9 +10,10 @@ from torch import nn
 
 from ..flags import add_norm_flags, stack_spec
 from ..kernels.backend import describe
+from . import restarts, trainer_hooks
 from .decoder import PowerNormTransformerDecoder
 from .encoder import PowerNormTransformerEncoder
-from .trainer_hooks import install
+from .plain_settings import forbid_eval
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,9 @@ class PowerNormTransformerModel(TransformerModel):
         """
         device_type = "cuda" if torch.cuda.is_available() and not getattr(args, "cpu", False) else "cpu"
         logger.info("batch norms are trained by %s", describe(device_type))
-        install()
+        forbid_eval()
+        restarts.install()
+        trainer_hooks.install()
         return super().build_model(args, task)
 
     @classmethod

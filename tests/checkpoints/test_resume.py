@@ -2,12 +2,10 @@
 
 import argparse
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from fairseq_powernorm import command_line
 from fairseq_powernorm.checkpoints.io import load_checkpoint
 from fairseq_powernorm.checkpoints.resume import Patience, read_patience, repair_last_checkpoint
 
@@ -101,7 +99,15 @@ def test_nothing_validated_yet(tmp_path):
     assert read_patience(tmp_path) is None and read_patience(tmp_path / "none") is None
 
 
-def test_powernorm_train_gives_fairseq_its_count_back(folder):
-    cli = SimpleNamespace(should_stop_early=lambda: None)
-    command_line.restore_patience(cli, ["data", "--patience", "3", "--save-dir", str(folder)])
-    assert cli.should_stop_early.best == 4.5 and cli.should_stop_early.num_runs == 0
+def test_the_best_one_will_do_and_leftovers_go(tmp_path, folder):
+    """With --no-epoch-checkpoints there is no other."""
+    (tmp_path / "run").mkdir()
+    for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
+        shutil.copy(next(folder.glob("checkpoint[0-9]*.pt")), tmp_path / "run" / name)
+    last = tmp_path / "run" / "checkpoint_last.pt"
+    last.write_bytes(last.read_bytes()[:-99])
+    (tmp_path / "run" / "checkpoint_2_25.pt.tmp").write_bytes(b"half")
+    assert repair_last_checkpoint(tmp_path / "run") == last
+    names = ["checkpoint_best.pt", "checkpoint_last.pt", "checkpoint_last.pt.damaged"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names
+    assert last.read_bytes() == (tmp_path / "run" / "checkpoint_best.pt").read_bytes()

@@ -28,25 +28,27 @@ def train(commands, corpus, folder, *arguments, program="fairseq_powernorm.comma
     return done.stdout + done.stderr
 
 
-def test_a_restart_in_a_later_epoch_goes_through_the_same_batches(commands, corpus, tmp_path):
-    """fairseq-train draws the order of equally long sentences by the epoch that a process begins with."""
+@pytest.mark.parametrize("program", ["fairseq_cli.train", "fairseq_powernorm.command_line"])
+def test_a_restart_in_a_later_epoch_goes_through_the_same_batches(commands, corpus, tmp_path, program):
+    """fairseq by itself draws the order of equally long sentences by the epoch that a process begins with."""
     norm = ["--norm-type", "power", "--disable-validation"]
     train(commands, corpus, tmp_path / "whole", *norm, "--max-epoch", "3", program="fairseq_cli.train")
     for epochs in ("1", "2", "3"):
-        train(commands, corpus, tmp_path / "parts", *norm, "--max-epoch", epochs)
+        train(commands, corpus, tmp_path / "parts", *norm, "--max-epoch", epochs, program=program)
     assert equal(tmp_path / "whole" / "checkpoint3.pt", tmp_path / "parts" / "checkpoint3.pt")
 
 
-def test_early_stopping_comes_after_the_same_epoch(commands, corpus, tmp_path):
+@pytest.mark.parametrize("program", ["fairseq_cli.train", "fairseq_powernorm.command_line"])
+def test_early_stopping_comes_after_the_same_epoch(commands, corpus, tmp_path, program):
     patience = ["--patience", "2", "--norm-type", "layer", "--lr", "1e-9", "--max-epoch", "9"]  # no loss gets better
     patience += ["--best-checkpoint-metric", "num_updates"]  # grows with every epoch: the first is the best
-    output = train(commands, corpus, tmp_path / "whole", *patience)
+    output = train(commands, corpus, tmp_path / "whole", *patience, program=program)
     assert "early stop" in output and (tmp_path / "whole" / "checkpoint3.pt").exists()
     assert not (tmp_path / "whole" / "checkpoint4.pt").exists()
     (tmp_path / "parts").mkdir()
-    for name, copy in (("1.pt", "1.pt"), ("2.pt", "2.pt"), ("2.pt", "_last.pt")):  # as if killed in the third epoch
-        shutil.copy(tmp_path / "whole" / f"checkpoint{name}", tmp_path / "parts" / f"checkpoint{copy}")
-    output = train(commands, corpus, tmp_path / "parts", *patience)
+    # As if killed in the third epoch, with no checkpoint of an epoch left to count by.
+    shutil.copy(tmp_path / "whole" / "checkpoint2.pt", tmp_path / "parts" / "checkpoint_last.pt")
+    output = train(commands, corpus, tmp_path / "parts", *patience, program=program)
     assert "early stop" in output and (tmp_path / "parts" / "checkpoint3.pt").exists()
     assert not (tmp_path / "parts" / "checkpoint4.pt").exists()
 

@@ -1,5 +1,7 @@
 """The micro-batches of an optimizer update count as one batch, and as none if the optimizer leaves it out."""
 
+import copy
+import io
 import itertools
 
 import pytest
@@ -170,3 +172,51 @@ def test_only_the_norms_of_the_model_take_part():
     assert torch.equal(inside.running_square_mean, torch.ones(CHANNELS))
     assert not torch.equal(outside.running_square_mean, torch.ones(CHANNELS))
     assert released.num_forward_calls == 1  # the release moves its statistics in every call
+
+
+@pytest.mark.parametrize("name", BATCH_NORMS)
+def test_a_compiled_model_computes_the_same(name):
+    plain = nn.Sequential(nn.Linear(CHANNELS, CHANNELS), build_norm(name, CHANNELS))
+    compiled = copy.deepcopy(plain)
+    models = plain, torch.compile(compiled, backend="eager")
+    for step in range(3):
+        found = []
+        for owner, model in zip((plain, compiled), models, strict=True):
+            owner.zero_grad()
+            with one_update(owner, loss_scale=64.0):
+                for part in range(2):
+                    rows, grad, _ = batch(2 * step + part, torch.float32)
+                    (model(rows) * grad * 64.0).sum().backward()
+            found.append([parameter.grad.clone() for parameter in owner.parameters()] + list(owner.buffers()))
+        assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_a_copy_takes_no_part_in_the_update():
+    norm, stream = build_norm("power", CHANNELS), io.BytesIO()
+    with one_update(norm):
+        run(norm, *batch(0, torch.float32))
+        torch.save(norm, stream)
+        copies = [copy.deepcopy(norm), torch.load(io.BytesIO(stream.getvalue()), weights_only=False)]
+    for each in copies:
+        assert each.update is None and torch.equal(each.running_square_mean, torch.ones(CHANNELS))
+        run(each, *batch(1, torch.float32))
+        assert not torch.equal(each.running_square_mean, torch.ones(CHANNELS))
+
+
+@pytest.mark.parametrize(
+    ("loss_scale", "error"), [(0.0, ValueError), (-1, ValueError), (float("nan"), ValueError), (None, TypeError)]
+)
+def test_a_loss_scale_is_a_number_above_zero(loss_scale, error):
+    with pytest.raises(error, match="loss_scale"), one_update(build_norm("power", CHANNELS), loss_scale=loss_scale):
+        pass
+
+
+def test_a_loss_scale_may_be_a_tensor():
+    plain, scaled = build_norm("power", CHANNELS), build_norm("power", CHANNELS)
+    for step in range(3):
+        rows, grad, padding = batch(step, torch.float32)
+        with one_update(plain):
+            run(plain, rows, grad, padding)
+        with one_update(scaled, loss_scale=torch.tensor(256.0)):
+            run(scaled, rows, grad, padding, 256.0)
+        assert_same(buffers(scaled), buffers(plain))
