@@ -106,7 +106,7 @@ def summarize(seconds: Mapping[str, Mapping[str, Sequence[float]]], baseline: st
 def require_green_tests() -> None:
     """Ends the program where the tests of what is to be measured fail: a wrong result is not worth timing."""
     sys.stderr.write(f"first the tests: {' '.join(TESTS)}\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:warnings", *TESTS]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", "--no-header", "-p", "no:warnings", *TESTS]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr
     if done.returncode:
