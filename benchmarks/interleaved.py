@@ -26,7 +26,11 @@ from fairseq_powernorm.kernels.backend import VARIABLE
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ("tests/functional", "tests/kernels", "tests/norms", "tests/checkpoints/test_fold.py")
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler writes two lines to stderr at each use
+QUIET = {
+    "KINETO_LOG_LEVEL": "99",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+}  # torch's profiler writes lines to stderr at each use
+os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
 BUSY = 0.5  # load average per core from which other work is warned of
 
 Parts = Mapping[str, float]
@@ -190,7 +194,7 @@ def keep_pages() -> None:
     """
     settings = OmegaConf.load(ROOT / "configs" / "hardware" / "cpu.yaml").hardware.environment
     if any(name not in os.environ for name in settings):
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**settings, **os.environ})
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**settings, **QUIET, **os.environ})
 
 
 def warn_of_load(load: float, cores: int) -> None:
