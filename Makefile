@@ -32,10 +32,10 @@ multi30k: $(INSTALLED) ## five norms on Multi30k, real text (over an hour on two
 		$(if $(FROM),--from $(FROM))
 
 test: $(INSTALLED) ## the whole suite
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-fast: $(INSTALLED) ## without what is marked slow
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
 bench: $(INSTALLED) ## norms, training steps and decoding against LayerNorm, into results/benchmarks (half an hour; idle cores)
 	$(BIN)/python benchmarks/bench_norms.py --output results/benchmarks/norms_cpu --force

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections import namedtuple
+from collections import Counter, namedtuple
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
+    # Files with many slow tests first, so that no worker is left with one of them at the end.
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
     for item in items:
         if item.get_closest_marker("realdata") and not REAL_DATA.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"no real data: {REAL_DATA} does not exist"))
