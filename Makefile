@@ -37,7 +37,7 @@ test: $(INSTALLED) ## the whole suite
 test-fast: $(INSTALLED) ## without what is marked slow
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
-bench: $(INSTALLED) ## norms, training steps and decoding against LayerNorm, into results/benchmarks (half an hour; idle cores)
+bench: $(INSTALLED) ## norms, training steps and decoding against LayerNorm, into results/benchmarks (a quarter of an hour; idle cores)
 	$(BIN)/python benchmarks/bench_norms.py --output results/benchmarks/norms_cpu --force
 	$(BIN)/python benchmarks/plot.py --input results/benchmarks/norms_cpu
 	$(BIN)/python benchmarks/bench_norms.py --tokens 4096 --channels 512 --padding yes \

@@ -1,5 +1,6 @@
 """What several tests need: the repository's root, the real data, the norms and their running."""
 
+import logging
 import os
 import shutil
 from collections import Counter, namedtuple
@@ -54,3 +55,9 @@ def real_data() -> Path:
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def log_level():
+    """Python's own level before every test: fairseq's command line sets another for the whole process."""
+    logging.getLogger().setLevel(logging.WARNING)

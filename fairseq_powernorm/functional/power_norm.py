@@ -77,9 +77,9 @@ def power_norm(
 
     X̃' = g − ν_{t−1} ⊙ X̂ and ds = X̃'/√(ψ²_{t−1} + ε), with g = γ ⊙ dY; s is x, or with group scaling the scaled x,
     whose gradient follows. **The backward pass** hands Γ and Λ to ``follow``, for ν_t
-    (:func:`~fairseq_powernorm.functional.running.move_projection`). The
-    gradient is not that of the forward pass, by design: ψ²_{t−1} is treated neither as a constant (ν = 0) nor as this
-    batch's own statistic (ν = Λ), see the paper's section 4.2.
+    (:func:`~fairseq_powernorm.functional.running.move_projection`). The gradient is not that of the forward pass, by
+    design: ψ²_{t−1} is treated neither as a constant (ν = 0) nor as this batch's own statistic (ν = Λ), see the paper's
+    section 4.2.
 
     During warm-up the rows are divided by their own ψ_B, so the function is PN-V and its gradient is PN-V's exact one
     (Λ in place of ν_{t−1}); Γ and Λ are handed on all the same.

@@ -56,11 +56,10 @@ class OneUpdate:
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Moves the statistics by what was found, if the update was taken, and forgets it."""
+        """Moves the statistics by what was found, and forgets it."""
         found, self._found = self._found, {}
-        if self.taken:
-            for move, (means, count) in found.items():
-                move(*means, count)
+        for move, (means, count) in found.items():
+            move(*means, count)
 
 
 @contextlib.contextmanager
@@ -109,7 +108,8 @@ def one_update(model: nn.Module, loss_scale: float | Tensor = 1.0) -> Iterator[O
     finally:
         for norm, previous in zip(norms, before, strict=True):
             norm.update = previous
-        update.finish()
+        if update.taken:
+            update.finish()
 
 
 @torch.no_grad()

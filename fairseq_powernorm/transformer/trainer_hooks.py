@@ -51,7 +51,7 @@ def install() -> None:
     @functools.wraps(stock_step)
     def train_step(self, samples, *args, **kwargs):
         with one_update(self.get_model(), loss_scale(self)) as update:
-            update.taken = False
+            update.taken = False  # unless set_num_updates says so
             # Under --amp the trainer calls itself after an overflow: then the inner update is the one that counts.
             setattr(self, CURRENT, update)
             setattr(self, MOVED, True)
@@ -63,11 +63,8 @@ def install() -> None:
     @functools.wraps(stock_number)
     def set_num_updates(self, num_updates):
         output = stock_number(self, num_updates)
-        update = getattr(self, CURRENT, None)
-        if update is not None:
-            update.taken = True
-            update.finish()
-            update.taken = False
+        if getattr(self, CURRENT, None) is not None:
+            getattr(self, CURRENT).finish()
         return output
 
     @functools.wraps(stock_sample)
