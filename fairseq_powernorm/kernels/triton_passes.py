@@ -1,4 +1,9 @@
-"""The Triton kernels behind :mod:`.triton_rows`: forward, backward, and one that adds up what their programs found."""
+"""The Triton kernels behind :mod:`.triton_rows`: forward, backward, and one that adds up what their programs found.
+
+Within a program every thread adds up its own elements, block after block, and only behind the last block are threads
+added up: so no block waits for a barrier, and the loads of the next ones are under way (``STAGES``). ε is a constant of
+the kernel: as an argument it would be float32 in float64 arithmetic too.
+"""
 
 import triton
 import triton.language as tl
@@ -13,13 +18,13 @@ def forward_kernel(
     weight_ptr,  # (C,); not read without STORE
     bias_ptr,  # (C,); not read without STORE
     y_ptr,  # (N, C); not written without STORE
-    partial_ptr,  # (stretches, 2, C): Σ (s − c)², Σ (s − c)
+    partial_ptr,  # (stretches, 2, C): Σ (s − c)² and, without STORE, Σ (s − c)
     counts_ptr,  # (stretches,): real rows
     count,
     channels,
     width,
-    eps,
     rows_per_program,
+    EPS: tl.constexpr,
     HAS_PADDING: tl.constexpr,
     CENTRED: tl.constexpr,
     GROUPED: tl.constexpr,
@@ -27,21 +32,24 @@ def forward_kernel(
     WIDE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """y = γ (s − c)/√(d + ε) + β, and the sums."""
     stretch, tile = tl.program_id(0), tl.program_id(1)
     columns = tile * width + tl.arange(0, BLOCK_CHANNELS)
     inside = (tl.arange(0, BLOCK_CHANNELS) < width) & (columns < channels)
-    squares = tl.zeros((BLOCK_CHANNELS,), WIDE)
-    sums = tl.zeros((BLOCK_CHANNELS,), WIDE)
-    centre = tl.load(centre_ptr + columns, inside, 0.0).to(WIDE) if CENTRED else squares
-    scale, shift = squares, squares
+    squares = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), WIDE)
+    sums = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), WIDE)
+    nothing = tl.zeros((BLOCK_CHANNELS,), WIDE)
+    centre = tl.load(centre_ptr + columns, inside, 0.0).to(WIDE) if CENTRED else nothing
+    scale, shift = nothing, nothing
     if STORE:
         scale = tl.load(weight_ptr + columns, inside, 0.0).to(WIDE)
-        scale /= tl.sqrt(tl.load(deviation_ptr + columns, inside, 1.0).to(WIDE) + eps)
+        scale /= tl.sqrt(tl.load(deviation_ptr + columns, inside, 1.0).to(WIDE) + EPS)
         shift = tl.load(bias_ptr + columns, inside, 0.0).to(WIDE)
     real_rows = tl.zeros((BLOCK_ROWS,), WIDE)
-    for start in range(stretch * rows_per_program, (stretch + 1) * rows_per_program, BLOCK_ROWS):
+    first, last = stretch * rows_per_program, tl.minimum((stretch + 1) * rows_per_program, count)
+    for start in tl.range(first, last, BLOCK_ROWS, num_stages=STAGES):
         row = start + tl.arange(0, BLOCK_ROWS)
         there = row < count
         real = there
@@ -50,18 +58,20 @@ def forward_kernel(
         at = row.to(tl.int64)[:, None] * channels + columns[None, :]
         values = tl.load(x_ptr + at, real[:, None] & inside[None, :], 0.0).to(WIDE)
         if GROUPED:
-            values *= (1 / tl.sqrt(tl.sum(values * values, 1) / width + eps))[:, None]
+            values *= (1 / tl.sqrt(tl.sum(values * values, 1) / width + EPS))[:, None]
         if CENTRED:
             values = tl.where(real[:, None], values - centre[None, :], 0.0)
-        squares += tl.sum(values * values, 0)
-        sums += tl.sum(values, 0)
+        squares += values * values
         real_rows += tl.where(real, 1.0, 0.0)
         if STORE:
             y = values * scale[None, :] + shift[None, :]
             tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), there[:, None] & inside[None, :])
+        else:
+            sums += values
     partial = partial_ptr + stretch * 2 * channels + columns
-    tl.store(partial, squares, inside)
-    tl.store(partial + channels, sums, inside)
+    tl.store(partial, tl.sum(squares, 0), inside)
+    if not STORE:
+        tl.store(partial + channels, tl.sum(sums, 0), inside)
     tl.store(counts_ptr + stretch, tl.sum(real_rows, 0), tile == 0)
 
 
@@ -80,8 +90,8 @@ def backward_kernel(
     count,
     channels,
     width,
-    eps,
     rows_per_program,
+    EPS: tl.constexpr,
     HAS_PADDING: tl.constexpr,
     CENTRED: tl.constexpr,
     GROUPED: tl.constexpr,
@@ -89,22 +99,25 @@ def backward_kernel(
     WIDE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """ds = (γ dY − p (s − c)/√(d + ε) − m)/√(d + ε), dX from it, and the sums."""
     stretch, tile = tl.program_id(0), tl.program_id(1)
     columns = tile * width + tl.arange(0, BLOCK_CHANNELS)
     inside = (tl.arange(0, BLOCK_CHANNELS) < width) & (columns < channels)
-    products = tl.zeros((BLOCK_CHANNELS,), WIDE)
-    sums = tl.zeros((BLOCK_CHANNELS,), WIDE)
-    centre = tl.load(centre_ptr + columns, inside, 0.0).to(WIDE) if CENTRED else products
-    grad_scale, grad_product, grad_shift = products, products, products
+    products = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), WIDE)
+    sums = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), WIDE)
+    nothing = tl.zeros((BLOCK_CHANNELS,), WIDE)
+    centre = tl.load(centre_ptr + columns, inside, 0.0).to(WIDE) if CENTRED else nothing
+    grad_scale, grad_product, grad_shift = nothing, nothing, nothing
     if STORE:
-        root = tl.sqrt(tl.load(deviation_ptr + columns, inside, 1.0).to(WIDE) + eps)
+        root = tl.sqrt(tl.load(deviation_ptr + columns, inside, 1.0).to(WIDE) + EPS)
         grad_scale = tl.load(weight_ptr + columns, inside, 0.0).to(WIDE) / root
         grad_product = tl.load(projection_ptr + columns, inside, 0.0).to(WIDE) / (root * root)
         if CENTRED:
             grad_shift = tl.load(mean_ptr + columns, inside, 0.0).to(WIDE) / root
-    for start in range(stretch * rows_per_program, (stretch + 1) * rows_per_program, BLOCK_ROWS):
+    first, last = stretch * rows_per_program, tl.minimum((stretch + 1) * rows_per_program, count)
+    for start in tl.range(first, last, BLOCK_ROWS, num_stages=STAGES):
         row = start + tl.arange(0, BLOCK_ROWS)
         there = row < count
         real = there
@@ -115,13 +128,13 @@ def backward_kernel(
         grad = tl.load(grad_ptr + at, real[:, None] & inside[None, :], 0.0).to(WIDE)
         inverse_root = 1.0
         if GROUPED:
-            inverse_root = (1 / tl.sqrt(tl.sum(scaled * scaled, 1) / width + eps))[:, None]
+            inverse_root = (1 / tl.sqrt(tl.sum(scaled * scaled, 1) / width + EPS))[:, None]
             scaled *= inverse_root
         values = scaled
         if CENTRED:
             values = tl.where(real[:, None], scaled - centre[None, :], 0.0)
-        products += tl.sum(grad * values, 0)
-        sums += tl.sum(grad, 0)
+        products += grad * values
+        sums += grad
         if STORE:
             grad_scaled = grad * grad_scale[None, :] - values * grad_product[None, :]
             if CENTRED:
@@ -131,8 +144,8 @@ def backward_kernel(
                 grad_scaled = (grad_scaled - scaled * mean[:, None]) * inverse_root
             tl.store(grad_x_ptr + at, grad_scaled.to(grad_x_ptr.dtype.element_ty), there[:, None] & inside[None, :])
     partial = partial_ptr + stretch * 2 * channels + columns
-    tl.store(partial, products, inside)
-    tl.store(partial + channels, sums, inside)
+    tl.store(partial, tl.sum(products, 0), inside)
+    tl.store(partial + channels, tl.sum(sums, 0), inside)
 
 
 @triton.jit
@@ -144,7 +157,7 @@ def finish_kernel(
     count_ptr,  # (); not written without COUNT
     stretches,
     channels,
-    eps,
+    EPS: tl.constexpr,
     COUNT: tl.constexpr,
     MEAN: tl.constexpr,
     DIVIDE: tl.constexpr,
@@ -152,8 +165,8 @@ def finish_kernel(
     BLOCK_CHANNELS: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Adds the stretches' sums and counts. The first sum becomes a mean over the tokens (MEAN) or is divided by
-    √(d + ε) (DIVIDE)."""
+    """Adds the stretches' sums and counts. The first sum becomes a mean over the tokens (MEAN; then there is no second)
+    or is divided by √(d + ε) (DIVIDE)."""
     tile = tl.program_id(0)
     columns = tile * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
     inside = columns < channels
@@ -165,7 +178,8 @@ def finish_kernel(
         there = (stretch < stretches)[:, None] & inside[None, :]
         at = partial_ptr + stretch[:, None] * 2 * channels + columns[None, :]
         first += tl.sum(tl.load(at, there, 0.0), 0)
-        second += tl.sum(tl.load(at + channels, there, 0.0), 0)
+        if not MEAN:
+            second += tl.sum(tl.load(at + channels, there, 0.0), 0)
         if COUNT:
             counts += tl.load(counts_ptr + stretch, stretch < stretches, 0.0)
     if COUNT:
@@ -174,6 +188,7 @@ def finish_kernel(
         if MEAN:
             first /= tl.maximum(count, 1.0)
     if DIVIDE:
-        first /= tl.sqrt(tl.load(deviation_ptr + columns, inside, 1.0).to(WIDE) + eps)
+        first /= tl.sqrt(tl.load(deviation_ptr + columns, inside, 1.0).to(WIDE) + EPS)
     tl.store(sums_ptr + columns, first, inside)
-    tl.store(sums_ptr + channels + columns, second, inside)
+    if not MEAN:
+        tl.store(sums_ptr + channels + columns, second, inside)

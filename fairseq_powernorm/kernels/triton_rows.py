@@ -29,9 +29,14 @@ __all__ = [
     "ratio_and_correlation",
 ]
 
-ELEMENTS = 4096  # of a block of rows and channels, in registers
+# How the work is cut up; benchmarks/tune_triton.py measures others.
+ELEMENTS = 2048  # of a block of rows and channels
+WARPS = 8  # of a program: with these elements a thread holds 8, of bfloat16 a load of 16 bytes
 CHANNELS = 128  # of a tile without group scaling
 PROGRAMS_PER_MULTIPROCESSOR = 8
+STAGES = 3  # blocks whose loads are under way
+FINISHED_CHANNELS = 16  # of a program that adds up stretches: few, so that many programs read side by side
+FINISHED_STRETCHES = 256
 
 
 @functools.cache
@@ -59,15 +64,17 @@ class _Launch:
         self.grid = (stretches, tiles)
         self.padding = rows if padding is None else padding.view(torch.uint8)  # a pointer is needed in any case
         rows_per_program = triton.cdiv(triton.cdiv(count, stretches), block_rows) * block_rows
-        self.numbers = count, channels, width, eps, rows_per_program
+        self.numbers = count, channels, width, rows_per_program
         self.constants = {
+            "EPS": eps,
             "HAS_PADDING": padding is not None,
             "CENTRED": centre is not None,
             "GROUPED": groups > 0,
             "WIDE": tl.float64 if wide == torch.float64 else tl.float32,
             "BLOCK_ROWS": block_rows,
             "BLOCK_CHANNELS": block_channels,
-            "num_warps": 8 if block_rows * block_channels >= 4096 else 4,
+            "STAGES": STAGES,
+            "num_warps": WARPS,
         }
 
     def vector(self, vector: Tensor | None) -> Tensor:
@@ -75,19 +82,22 @@ class _Launch:
         return self.partial if vector is None else vector.contiguous()
 
     def finish(self, count: bool, mean: bool = False, deviation: Tensor | None = None) -> tuple[Tensor, ...]:
-        """The two sums over all rows, (C,) each, and with ``count`` the number of real rows; see the kernel."""
+        """The two sums over all rows, (C,) each, and with ``count`` the number of real rows; see the kernel. With
+        ``mean`` the second one is not there."""
         stretches, _, channels = self.partial.shape
         sums = torch.empty((2, channels), dtype=self.wide, device=self.partial.device)
         total = torch.empty((), dtype=self.wide, device=self.partial.device)
-        finish_kernel[(max(1, triton.cdiv(channels, CHANNELS)),)](
+        finish_kernel[(max(1, triton.cdiv(channels, FINISHED_CHANNELS)),)](
             *(self.partial, self.counts, self.vector(deviation), sums, total),
-            *(stretches, channels, self.numbers[3]),
+            *(stretches, channels),
+            EPS=self.constants["EPS"],
             COUNT=count,
             MEAN=mean,
             DIVIDE=deviation is not None,
-            BLOCK_STRETCHES=min(32, triton.next_power_of_2(stretches)),
-            BLOCK_CHANNELS=CHANNELS,
+            BLOCK_STRETCHES=min(FINISHED_STRETCHES, triton.next_power_of_2(stretches)),
+            BLOCK_CHANNELS=FINISHED_CHANNELS,
             WIDE=self.constants["WIDE"],
+            num_warps=WARPS,
         )
         return (*sums.unbind(), total) if count else sums.unbind()
 

@@ -1,5 +1,6 @@
 """The CUDA backend's work on vectors of a value per channel, each a single kernel: operator by operator it would take
-longer to launch than the passes over the activations take to run.
+longer to launch than the passes over the activations take to run. α and ε are constants of the kernels: as arguments
+they would be float32 for float64 vectors too.
 
 Imports Triton; see :mod:`.triton_rows`.
 """
@@ -21,18 +22,26 @@ def _move(running_ptr, running, updated, count_ptr, columns, inside):
 
 
 @triton.jit
-def _move_average_kernel(running_ptr, batch_ptr, count_ptr, channels, alpha, BLOCK_CHANNELS: tl.constexpr):
+def _move_average_kernel(
+    running_ptr, batch_ptr, count_ptr, channels, ALPHA: tl.constexpr, BLOCK_CHANNELS: tl.constexpr
+):
     """One program for all channels, since one bad entry keeps all of them."""
     columns = tl.arange(0, BLOCK_CHANNELS)
     inside = columns < channels
     running = tl.load(running_ptr + columns, inside, 0.0)
     batch = tl.load(batch_ptr + columns, inside, 0.0).to(running.dtype)
-    _move(running_ptr, running, running * alpha + batch * (1 - alpha), count_ptr, columns, inside)
+    _move(running_ptr, running, running * ALPHA + batch * (1 - ALPHA), count_ptr, columns, inside)
 
 
 @triton.jit
 def _move_projection_kernel(
-    projection_ptr, ratio_ptr, correlation_ptr, count_ptr, channels, alpha, BLOCK_CHANNELS: tl.constexpr
+    projection_ptr,
+    ratio_ptr,
+    correlation_ptr,
+    count_ptr,
+    channels,
+    ALPHA: tl.constexpr,
+    BLOCK_CHANNELS: tl.constexpr,
 ):
     """One program for all channels, as above."""
     columns = tl.arange(0, BLOCK_CHANNELS)
@@ -40,8 +49,8 @@ def _move_projection_kernel(
     projection = tl.load(projection_ptr + columns, inside, 0.0)
     ratio = tl.load(ratio_ptr + columns, inside, 0.0).to(projection.dtype)
     correlation = tl.load(correlation_ptr + columns, inside, 0.0).to(projection.dtype)
-    excess = tl.maximum(ratio * (1 - alpha), 1.0)
-    updated = projection + (correlation - projection * ratio) / excess * (1 - alpha)
+    excess = tl.maximum(ratio * (1 - ALPHA), 1.0)
+    updated = projection + (correlation - projection * ratio) / excess * (1 - ALPHA)
     _move(projection_ptr, projection, updated, count_ptr, columns, inside)
 
 
@@ -55,7 +64,7 @@ def _ratio_and_correlation_kernel(
     ratio_ptr,
     correlation_ptr,
     channels,
-    eps,
+    EPS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
 ):
     """Γ = mean s²/(d + ε), Λ = γ dγ/N."""
@@ -65,14 +74,14 @@ def _ratio_and_correlation_kernel(
     weight = tl.load(weight_ptr + columns, inside, 0.0).to(grad_weight.dtype)
     deviation = tl.load(deviation_ptr + columns, inside, 1.0).to(grad_weight.dtype)
     mean_square = tl.load(mean_square_ptr + columns, inside, 0.0).to(grad_weight.dtype)
-    tl.store(ratio_ptr + columns, mean_square / (deviation + eps), inside)
+    tl.store(ratio_ptr + columns, mean_square / (deviation + EPS), inside)
     tl.store(correlation_ptr + columns, weight * grad_weight / tl.maximum(tl.load(count_ptr), 1.0), inside)
 
 
 def move_average(running: Tensor, batch: Tensor, count: Tensor, alpha: float) -> None:
     """See :func:`fairseq_powernorm.functional.running.move_average`."""
     _move_average_kernel[(1,)](
-        running, batch.contiguous(), count, running.numel(), alpha, BLOCK_CHANNELS=_block(running)
+        running, batch.contiguous(), count, running.numel(), ALPHA=alpha, BLOCK_CHANNELS=_block(running)
     )
 
 
@@ -84,7 +93,7 @@ def ratio_and_correlation(
     channels = grad_weight.numel()
     vectors = (vector.contiguous() for vector in (weight, grad_weight, deviation, mean_square))
     _ratio_and_correlation_kernel[(max(1, triton.cdiv(channels, CHANNELS)),)](
-        *vectors, count, ratio, correlation, channels, eps, BLOCK_CHANNELS=CHANNELS
+        *vectors, count, ratio, correlation, channels, EPS=eps, BLOCK_CHANNELS=CHANNELS
     )
     return ratio, correlation
 
@@ -95,7 +104,7 @@ def move_projection(
     """See :func:`fairseq_powernorm.functional.running.move_projection`."""
     vectors = square_mean_ratio.contiguous(), correlation.contiguous()
     _move_projection_kernel[(1,)](
-        projection, *vectors, count, projection.numel(), alpha, BLOCK_CHANNELS=_block(projection)
+        projection, *vectors, count, projection.numel(), ALPHA=alpha, BLOCK_CHANNELS=_block(projection)
     )
 
 
