@@ -16,7 +16,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models.transformer import DEFAULT_MAX_TARGET_POSITIONS
 from fairseq.sequence_generator import SequenceGenerator
 from interleaved import Parts, add_options, begin, check_numbers, finish, summarize, take_turns, timed
-from small_models import OURS, build, dictionary, flags, sample
+from small_models import ARCHITECTURES, build, dictionary, flags, sample
 from torch import nn
 
 from fairseq_powernorm.checkpoints.fold import fold_state
@@ -63,16 +63,17 @@ def encode(batch: dict, model: nn.Module, device: torch.device) -> Callable[[], 
     return call
 
 
-def models_to_measure(words, device: torch.device) -> dict[str, nn.Module]:
-    """Every model of :data:`MODELS`, and the folded ones behind it."""
+def models_to_measure(words, device: torch.device, half: bool = False) -> dict[str, nn.Module]:
+    """Every model of :data:`MODELS`, and the folded ones behind it; with ``half`` in half precision."""
     logging.getLogger("fairseq_powernorm.checkpoints.fold").setLevel(logging.WARNING)  # it names every site
     models = {}
     for name, words_of_norm in MODELS.items():
-        args = flags(*OURS, *words_of_norm)
+        args = flags(*ARCHITECTURES["iwslt"].ours, *words_of_norm)
         _, models[name] = build(args, words)
         if name in FOLDED:
             models[f"{name}, folded"] = folded(args, models[name], words)
-    return {name: model.to(device).eval() for name, model in models.items()}
+    dtype = torch.float16 if half else torch.float32
+    return {name: model.to(device, dtype).eval() for name, model in models.items()}
 
 
 def benchmark(options: argparse.Namespace) -> None:
@@ -85,12 +86,13 @@ def benchmark(options: argparse.Namespace) -> None:
     device, length = torch.device(options.device), options.length
     batch = sample(words, options.sentences * length, length, device)
     searches, encoders = {}, {}
-    for name, model in models_to_measure(words, device).items():
+    for name, model in models_to_measure(words, device, options.half).items():
         limits = {"beam_size": BEAM, "max_len_a": 0, "max_len_b": length, "min_len": length}
         searches[name] = translate(SequenceGenerator([model], words, **limits), batch, model, device)
         encoders[name] = encode(batch, model, device)
     rows = summarize(take_turns([searches, encoders], options.rounds, options.warmup, "beam search"), "layer")
     case = {"sentences": options.sentences, "length": length, "types": len(words), "beam": BEAM}
+    case["precision"] = "float16" if options.half else "float32"
     tokens = options.sentences * length
     for row in rows:
         row["tokens_per_second"] = round(1000 * tokens / row["ms"]) if row["part"] == "translation" else None
@@ -103,6 +105,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=16, help="(default: 16)")
     parser.add_argument("--length", type=int, default=25, help="tokens of a sentence, source and output (default: 25)")
     parser.add_argument("--types", type=int, default=10_000, help="size of the dictionary (default: 10000)")
+    parser.add_argument("--half", action="store_true", help="half precision, as fairseq-generate --fp16")
     add_options(parser, rounds=30, warmup=2)
     options = parser.parse_args()
     run_command_line(lambda: benchmark(options))

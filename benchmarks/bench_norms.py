@@ -3,22 +3,24 @@
     python benchmarks/bench_norms.py --output results/benchmarks/norms_cpu
 
 ``layer`` is ``torch.nn.LayerNorm``, the baseline of every ratio. ``copy`` is the floor: as many bytes read and written
-as any norm has to (x to y; then x and dY to dX). Backends: ``kernels`` (C++ or Triton), ``plain`` torch, and that under
-``torch.compile``. Evaluation takes turns of its own, behind everybody's training passes. ``kept`` is what a training
-pass keeps for the backward pass, x included; ``peak`` the most that a training step's tensors take beyond x and dY.
+as any norm has to (x to y; then x and dY to dX), and ``of_copy`` its time over a norm's: the share of the memory's
+bandwidth that the norm reaches. Backends: ``kernels`` (C++ or Triton), ``plain`` torch, and that under
+``torch.compile``, where ``layer`` is compiled too; ``over_fastest_layer`` is over the better one. Evaluation takes
+turns of its own, behind everybody's training passes. ``kept`` is what a training pass keeps for the backward pass, x
+included; ``peak`` the most that a training step's tensors take beyond x and dY.
+
+On a CUDA device times are the device's (see :mod:`device_time`), and ``host`` is what Python takes to start a step.
 """
 
 import argparse
-import contextlib
 import itertools
-import os
+import statistics
 import sys
-from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import torch
+from candidates import Candidate, Copy, using
 from interleaved import (
-    Parts,
     add_options,
     begin,
     check_multiple,
@@ -27,13 +29,12 @@ from interleaved import (
     finish,
     summarize,
     take_turns,
-    timed,
 )
 from torch import Tensor, nn
 
 from fairseq_powernorm import build_norm
 from fairseq_powernorm.files import run_command_line
-from fairseq_powernorm.functional import plain_rows, rows
+from fairseq_powernorm.functional import plain_rows
 from fairseq_powernorm.kernels import backend as kernels
 
 NORMS = {
@@ -46,110 +47,13 @@ NORMS = {
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SENTENCE = 128  # tokens of the longest sentence in a batch
 BACKENDS = ("kernels", "plain", "compiled")
+LAYERS = ("layer", "layer compiled")
 PASSES = ("normalize", "moments", "gradient_sums", "gradient")
 
 
 def compiled_passes() -> SimpleNamespace:
     """The plain passes, compiled by torch."""
     return SimpleNamespace(**{name: torch.compile(getattr(plain_rows, name), dynamic=False) for name in PASSES})
-
-
-@contextlib.contextmanager
-def using(backend: str, compiled: SimpleNamespace) -> Iterator[None]:
-    """Within the block the norms compute by the backend."""
-    before, chosen = os.environ.get("FAIRSEQ_POWERNORM_KERNELS"), rows._backend
-    os.environ["FAIRSEQ_POWERNORM_KERNELS"] = "force" if backend == "kernels" else "off"
-    if backend == "compiled":
-        rows._backend = lambda _: compiled
-    try:
-        yield
-    finally:
-        rows._backend = chosen
-        os.environ.pop("FAIRSEQ_POWERNORM_KERNELS")
-        if before is not None:
-            os.environ["FAIRSEQ_POWERNORM_KERNELS"] = before
-
-
-def kept_bytes(norm: Callable[[Tensor], Tensor], x: Tensor, parameters: list[Tensor]) -> int:
-    """The bytes that a training pass keeps for its backward pass, without the parameters."""
-    storages = {}
-    own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        norm(x)
-    return sum(storages.values())
-
-
-def peak_bytes(step: Callable[[], object], device: torch.device) -> int:
-    """The most bytes that the tensors of a step take at a time, beyond those that were there before it."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        step()
-        return torch.cuda.max_memory_allocated(device) - before
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    changes = (event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
-    return max(itertools.accumulate(changes, initial=0))
-
-
-class Candidate:
-    """A norm by one backend on one batch."""
-
-    def __init__(self, module: nn.Module, mask: Tensor | None, x: Tensor, grad: Tensor, backend: str, compiled):
-        self.module, self.x, self.grad, self.device = module, x, grad, x.device
-        self.arguments = () if isinstance(module, nn.LayerNorm) or mask is None else (mask,)
-        self.backend, self.compiled = backend, compiled
-        self.parameters = list(module.parameters())
-
-    def train(self) -> Parts:
-        """One training step's passes."""
-        x = self.x.detach().requires_grad_()
-        with using(self.backend, self.compiled):
-            self.module.train()
-            forward, y = timed(lambda: self.module(x, *self.arguments), self.device)
-            backward, _ = timed(lambda: torch.autograd.grad(y, [x, *self.parameters], self.grad), self.device)
-        return {"forward": forward, "backward": backward, "both": forward + backward}
-
-    def evaluate(self) -> Parts:
-        """One pass in evaluation."""
-        self.module.eval()
-        with using(self.backend, self.compiled), torch.no_grad():
-            return {"evaluation": timed(lambda: self.module(self.x), self.device)[0]}
-
-    def kept(self) -> int:
-        """See :func:`kept_bytes`."""
-        x = self.x.detach().requires_grad_()
-        with using(self.backend, self.compiled):
-            return kept_bytes(lambda x: self.module.train()(x, *self.arguments), x, self.parameters)
-
-    def peak(self) -> int:
-        """See :func:`peak_bytes`."""
-        return peak_bytes(self.train, self.device)
-
-
-class Copy:
-    """As many bytes as a norm has to move."""
-
-    def __init__(self, x: Tensor, grad: Tensor):
-        self.x, self.grad, self.output, self.device = x, grad, torch.empty_like(x), x.device
-
-    def train(self) -> Parts:
-        """x to y; x and dY to dX."""
-        forward, _ = timed(lambda: self.output.copy_(self.x), self.device)
-        backward, _ = timed(lambda: torch.add(self.x, self.grad, out=self.output), self.device)
-        return {"forward": forward, "backward": backward, "both": forward + backward}
-
-    def evaluate(self) -> Parts:
-        """x to y."""
-        return {"evaluation": timed(lambda: self.output.copy_(self.x), self.device)[0]}
 
 
 def sentence_lengths(sentences: int, longest: int) -> Tensor:
@@ -183,6 +87,8 @@ def modules_of(norms: list[str], backends: list[str], channels: int) -> dict[str
     Norms whose groups do not divide the channels are left out.
     """
     modules = {"layer": (nn.LayerNorm(channels), "kernels")}
+    if "compiled" in backends:
+        modules["layer compiled"] = (nn.LayerNorm(channels), "compiled")
     for norm in norms:
         name, settings = norm.split(" ")[0], NORMS[norm]
         if channels % settings.get("group_scaling", 1):
@@ -216,7 +122,7 @@ def measure(options: argparse.Namespace, compiled: SimpleNamespace, case: dict) 
     device = torch.device(options.device)
     x, grad, mask = batch(tokens, channels, DTYPES[dtype], padding == "yes", device)
     candidates = {
-        name: Candidate(module.to(device), mask, x, grad, backend, compiled)
+        name: Candidate(module.to(device, DTYPES[dtype]), mask, x, grad, backend, compiled)
         for name, (module, backend) in modules_of(options.norms, options.backends, channels).items()
     }
     timed_ones = {**candidates, "copy": Copy(x, grad)}
@@ -228,13 +134,25 @@ def measure(options: argparse.Namespace, compiled: SimpleNamespace, case: dict) 
         "peak": {name: candidate.peak() for name, candidate in candidates.items()},
     }
     rows = []
-    for row in summarize(seconds, "layer"):
+    for row in with_floor_and_fastest(summarize(seconds, "layer"), seconds):
         name = row["candidate"]
         for kind, found in memory.items():
             row[f"{kind}_bytes"] = found.get(name)
             row[f"{kind}_over_layer"] = round(found[name] / found["layer"], 4) if name in found else None
         rows.append({**case, **row})
     return rows
+
+
+def with_floor_and_fastest(found: list[dict], seconds: dict[str, dict[str, list[float]]]) -> list[dict]:
+    """The rows with ``over_fastest_layer``, by medians, and ``of_copy``, the median over rounds."""
+    layers = [row for row in found if row["candidate"] in LAYERS]
+    for row in found:
+        name, part = row["candidate"], row["part"]
+        fastest = min(layer["ms"] for layer in layers if layer["part"] == part)
+        row["over_fastest_layer"] = round(row["ms"] / fastest, 4)
+        shares = [floor / own for floor, own in zip(seconds["copy"].get(part, ()), seconds[name][part], strict=False)]
+        row["of_copy"] = round(statistics.median(shares), 4) if shares else None
+    return found
 
 
 def benchmark(options: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Whole models on made-up batches, for the benchmarks of training and decoding."""
 
 import argparse
+from typing import NamedTuple
 
 import torch
 from bench_norms import sentence_lengths
@@ -11,9 +12,26 @@ from torch import Tensor, nn
 
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
 
-STOCK = ["--arch", "transformer_iwslt_de_en", "--encoder-normalize-before", "--decoder-normalize-before"]
-STOCK += ["--dropout", "0.3", "--attention-dropout", "0.1", "--activation-dropout", "0.1"]
-OURS = ["--arch", "powernorm_iwslt_de_en"]
+PRE_NORM = ["--encoder-normalize-before", "--decoder-normalize-before"]
+DROPOUT = ["--dropout", "0.3", "--attention-dropout", "0.1", "--activation-dropout", "0.1"]
+
+
+class Architecture(NamedTuple):
+    """The flags of stock fairseq's pre-norm architecture and of ours, and the usual number of types."""
+
+    stock: list[str]
+    ours: list[str]
+    types: int
+
+
+ARCHITECTURES = {
+    "iwslt": Architecture(
+        ["--arch", "transformer_iwslt_de_en", *PRE_NORM, *DROPOUT], ["--arch", "powernorm_iwslt_de_en"], 10_000
+    ),
+    "wmt-big": Architecture(
+        ["--arch", "transformer_wmt_en_de_big", *PRE_NORM, *DROPOUT], ["--arch", "powernorm_wmt_en_de_big"], 32_768
+    ),
+}
 COMMON = ["data", "--share-all-embeddings", "--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"]
 
 
