@@ -208,7 +208,8 @@ class BatchStatisticsNorm(TokenNorm):
         if self.update is not None and self.update.ignored:
             padding = torch.ones(rows.size(0), 1, dtype=torch.bool, device=rows.device)
         known = self._observed if is_backward_running() else None
-        train_on = self.train_on if self.update is None else self.train_on_uncompiled
+        compiling = self.update is not None and torch.compiler.is_compiling()
+        train_on = self.train_on_uncompiled if compiling else self.train_on
         output, self._observed = train_on(rows, padding, known)
         return output.view_as(x)
 

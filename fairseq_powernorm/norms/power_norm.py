@@ -106,8 +106,7 @@ class PowerNorm(SquareMeanNorm):
             # A copy, since the buffer moves on, and a recomputation needs ψ²_{t−1}.
             observed = PowerStatistics(self.running_square_mean.clone(), None, warming_up=False)
             output, batch_square_mean, count = self.normalize_and_measure(rows, padding, observed)
-            with torch.no_grad():
-                self.fold(self.move_averages, [batch_square_mean], count)
+            self.fold(self.move_averages, [batch_square_mean], count)
             return output, observed._replace(measured=(batch_square_mean, count))
         return super().train_on(rows, padding, observed)
 
