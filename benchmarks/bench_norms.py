@@ -5,7 +5,7 @@
 ``layer`` is ``torch.nn.LayerNorm``, the baseline of every ratio. ``copy`` is the floor: as many bytes read and written
 as any norm has to (x to y; then x and dY to dX), and ``of_copy`` its time over a norm's: the share of the memory's
 bandwidth that the norm reaches. Backends: ``kernels`` (C++ or Triton), ``plain`` torch, and that under
-``torch.compile``, where ``layer`` is compiled too; ``over_fastest_layer`` is over the better one. Evaluation takes
+``torch.compile``; there and on a CUDA device ``layer`` is compiled too; ``over_fastest_layer`` is over the better one. Evaluation takes
 turns of its own, behind everybody's training passes. ``kept`` is what a training pass keeps for the backward pass, x
 included; ``peak`` the most that a training step's tensors take beyond x and dY.
 
@@ -81,13 +81,16 @@ def batch(
     return x, grad, mask.to(device)
 
 
-def modules_of(norms: list[str], backends: list[str], channels: int) -> dict[str, tuple[nn.Module, str]]:
-    """LayerNorm and every norm by every backend that has it, by the candidate's name; with the backend.
+def modules_of(
+    norms: list[str], backends: list[str], channels: int, compiled_layer: bool
+) -> dict[str, tuple[nn.Module, str]]:
+    """LayerNorm, compiled too if asked for, and every norm by every backend that has it, by the candidate's name; with
+    the backend.
 
     Norms whose groups do not divide the channels are left out.
     """
     modules = {"layer": (nn.LayerNorm(channels), "kernels")}
-    if "compiled" in backends:
+    if compiled_layer:
         modules["layer compiled"] = (nn.LayerNorm(channels), "compiled")
     for norm in norms:
         name, settings = norm.split(" ")[0], NORMS[norm]
@@ -121,9 +124,10 @@ def measure(options: argparse.Namespace, compiled: SimpleNamespace, case: dict) 
     dtype, channels, tokens, padding = case.values()
     device = torch.device(options.device)
     x, grad, mask = batch(tokens, channels, DTYPES[dtype], padding == "yes", device)
+    compiled_layer = device.type == "cuda" or "compiled" in options.backends
     candidates = {
         name: Candidate(module.to(device, DTYPES[dtype]), mask, x, grad, backend, compiled)
-        for name, (module, backend) in modules_of(options.norms, options.backends, channels).items()
+        for name, (module, backend) in modules_of(options.norms, options.backends, channels, compiled_layer).items()
     }
     timed_ones = {**candidates, "copy": Copy(x, grad)}
     passes = [{name: getattr(each, part) for name, each in timed_ones.items()} for part in ("train", "evaluate")]

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from green_tests import ROOT, require_green_tests
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
@@ -22,9 +22,6 @@ from fairseq_powernorm.execution import commit, hardware, processor, versions
 from fairseq_powernorm.files import atomic_write, refuse_to_overwrite
 from fairseq_powernorm.kernels import cpu
 from fairseq_powernorm.kernels.backend import VARIABLE
-
-ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/functional", "tests/kernels", "tests/norms", "tests/checkpoints/test_fold.py")
 
 QUIET = {
     "KINETO_LOG_LEVEL": "99",
@@ -105,17 +102,6 @@ def summarize(seconds: Mapping[str, Mapping[str, Sequence[float]]], baseline: st
                 row[f"{unit}_p80"] = round(scale * percentile(numbers, 0.8), 4)
             rows.append(row)
     return rows
-
-
-def require_green_tests() -> None:
-    """Ends the program where the tests of what is to be measured fail: a wrong result is not worth timing."""
-    sys.stderr.write(f"first the tests: {' '.join(TESTS)}\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", "--no-header", "-p", "no:warnings", *TESTS]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr
-    if done.returncode:
-        sys.exit(f"no benchmark while the tests are red: {last}")
-    sys.stderr.write(f"{last}\n")
 
 
 def add_options(parser: argparse.ArgumentParser, rounds: int, warmup: int) -> None:

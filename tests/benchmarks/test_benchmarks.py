@@ -46,7 +46,7 @@ def test_the_most_bytes_at_a_time_by_hand(script):
 def test_a_training_step_needs_what_it_returns(script):
     bench_norms = script("bench_norms")
     x, grad, mask = bench_norms.batch(256, 64, torch.float32, True, CPU)
-    ((module, backend),) = bench_norms.modules_of([], [], 64).values()
+    ((module, backend),) = bench_norms.modules_of([], [], 64, False).values()
     peak = script("candidates").Candidate(module, mask, x, grad, backend, None).peak()
     assert 2 * x.nbytes <= peak <= 2.2 * x.nbytes  # y and dX, and vectors
 
