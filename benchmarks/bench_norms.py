@@ -5,9 +5,9 @@
 ``layer`` is ``torch.nn.LayerNorm``, the baseline of every ratio. ``copy`` is the floor: as many bytes read and written
 as any norm has to (x to y; then x and dY to dX), and ``of_copy`` its time over a norm's: the share of the memory's
 bandwidth that the norm reaches. Backends: ``kernels`` (C++ or Triton), ``plain`` torch, and that under
-``torch.compile``; there and on a CUDA device ``layer`` is compiled too; ``over_fastest_layer`` is over the better one. Evaluation takes
-turns of its own, behind everybody's training passes. ``kept`` is what a training pass keeps for the backward pass, x
-included; ``peak`` the most that a training step's tensors take beyond x and dY.
+``torch.compile``; there, and on a CUDA device, ``layer`` is compiled too, and ``over_fastest_layer`` is over the better
+one. Evaluation takes turns of its own, behind everybody's training passes. ``kept`` is what a training pass keeps for
+the backward pass, x included; ``peak`` the most that a training step's tensors take beyond x and dY.
 
 On a CUDA device times are the device's (see :mod:`device_time`), and ``host`` is what Python takes to start a step.
 """
@@ -123,6 +123,7 @@ def measure(options: argparse.Namespace, compiled: SimpleNamespace, case: dict) 
     """The rows of one case: its dtype, channels, tokens and padding."""
     dtype, channels, tokens, padding = case.values()
     device = torch.device(options.device)
+    torch.compiler.reset()  # which gives up on a function, silently, behind its eighth shape
     x, grad, mask = batch(tokens, channels, DTYPES[dtype], padding == "yes", device)
     compiled_layer = device.type == "cuda" or "compiled" in options.backends
     candidates = {

@@ -13,6 +13,7 @@ import csv
 import itertools
 import json
 import math
+import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -117,6 +118,8 @@ def tune(options: argparse.Namespace) -> None:
     for path in (table, record):
         refuse_to_overwrite(path, options.force)
     table.parent.mkdir(parents=True, exist_ok=True)
+    if device.type == "cpu":
+        os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
     from fairseq_powernorm.kernels import triton_rows
 
     cases = list(itertools.product(options.dtypes, options.tokens, options.channels))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 SCRIPTS = [
     "average",
     "batch_size_study",
+    "benchmark_cuda",
     "prepare_demo",
     "prepare_iwslt14_de_en",
     "prepare_multi30k",
@@ -52,6 +54,7 @@ def test_an_unknown_option_ends_with_one_line(commands, root, name):
     ("name", "arguments", "message"),
     [
         ("average", [], "--run is missing"),
+        ("benchmark_cuda", ["--parts", "norms,nothing"], "no part nothing"),
         ("run_recipe", [], "--recipe is missing"),
         ("table", ["--recipe"], "--recipe needs a value"),
         ("run_recipe", ["--recipe", "--norm", "layer"], "--recipe needs a value"),
@@ -67,6 +70,29 @@ def test_an_unknown_option_ends_with_one_line(commands, root, name):
 def test_missing_values(commands, root, name, arguments, message):
     done = script(commands, root, name, *arguments)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and message in done.stderr
+
+
+def test_the_measurements_of_a_cuda_device_as_commands(commands, root):
+    """Every benchmark is among them, and every word of them is one that it takes."""
+    done = script(commands, root, "benchmark_cuda", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    lines = [shlex.split(line)[1:] for line in done.stdout.splitlines()]
+    names = [line[0] for line in lines]
+    for name in ("bench_norms", "bench_train_step", "bench_decode", "tune_triton", "plot"):
+        assert f"benchmarks/{name}.py" in names
+        text = (root / "benchmarks" / f"{name}.py").read_text(encoding="utf-8")
+        text += (root / "benchmarks" / "interleaved.py").read_text(encoding="utf-8")
+        given = {word for line in lines if line[0] == f"benchmarks/{name}.py" for word in line if word.startswith("--")}
+        assert given and all(f'"{word}"' in text for word in given)
+
+
+@pytest.mark.slow
+def test_a_measurement_that_fails_keeps_the_others_from_nothing(commands, root, tmp_path):
+    words = ["--small", "--device", "cuda:99", "--parts", "decode,tests", "--output", tmp_path]
+    done = script(commands, root, "benchmark_cuda", *words)
+    assert done.returncode == 1 and "error: not finished: decode;" in done.stderr
+    assert "--device cuda:99" in (tmp_path / "decode_cuda.log").read_text(encoding="utf-8")
+    assert "deselected" in (tmp_path / "tests_cuda.log").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
