@@ -18,7 +18,7 @@ from .dry_run import stage_commands
 from .execution import check_devices
 from .files import check_room_to_grow, run_command_line
 from .recipes import choices, compose_run, run_folder
-from .settings import load_config
+from .settings import load_config, vary_run
 from .stages import STAGES, join_training, run_stage
 
 
@@ -86,6 +86,12 @@ def make_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("show", help="print one value of a configuration, lists separated by commas")
     add_run_options(verb)
     verb.add_argument("--key", required=True, help="such as recipe.prepare; folder is the run's")
+    verb = verbs.add_parser("vary", help="a folder with a run's average and other settings behind it")
+    verb.add_argument("--run", type=Path, required=True, help="the run's folder, RUNS/RECIPE/NORM/seedN")
+    verb.add_argument("--into", type=Path, required=True, help="the new folder, OTHER_RUNS/RECIPE/NORM/seedN")
+    verb.add_argument(
+        "--override", action="append", default=[], metavar="SECTION.KEY=VALUE", help="of recalibrate, generate or score"
+    )
     verb = verbs.add_parser("preflight", help="end with an error where the disk or the devices do not do for runs")
     add_run_options(verb)
     verb.add_argument("--gpus", type=int, default=0, help="CUDA devices that this machine has to have (default: 0)")
@@ -101,6 +107,9 @@ def main() -> None:
     """Runs one verb; see ``--help``."""
     arguments = make_parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if arguments.verb == "vary":
+        vary_run(arguments.run.absolute(), arguments.into.absolute(), arguments.override)
+        return
     config, folder = chosen_run(arguments)
     if arguments.verb == "show":
         sys.stdout.write(show(config, folder, arguments.key) + "\n")

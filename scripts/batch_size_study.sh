@@ -60,5 +60,5 @@ for number in "${pass_list[@]}"; do
   tables+=("$tokens=$runs/$tokens/$recipe/table.csv")
 done
 run "$python" -m fairseq_powernorm.analysis.batch_sizes --output-prefix "$output" --title "$recipe" --force \
-  --command "scripts/batch_size_study.sh ${words[*]/#--dry-run/}" "${tables[@]}"
+  --command "$(reproducing batch_size_study.sh "${words[@]}")" "${tables[@]}"
 [[ $dry_run == true ]] || summary "wrote $output.md, $output.csv and $output.png"

@@ -53,6 +53,16 @@ print_command() {
   printf '%s\n' "$line"
 }
 
+# reproducing NAME WORD...: the command line of a script of ours, for the record, without --dry-run.
+reproducing() {
+  local name=$1 word words=()
+  shift
+  for word in "$@"; do
+    [[ $word == --dry-run ]] || words+=("$word")
+  done
+  print_command "scripts/$name" "${words[@]}"
+}
+
 # run COMMAND...: prints a command, then runs it. Where the script's $dry_run is true, prints it on stdout instead.
 run() {
   if [[ ${dry_run:-false} == true ]]; then
@@ -89,6 +99,9 @@ require_package() {
     fail "$python has not got the package's dependencies; run 'make install' first"
 }
 
+# is_prepared NAME: whether data-bin/NAME is there, which appears whole.
+is_prepared() { compgen -G "data-bin/$1/dict.*.txt" >/dev/null; }
+
 # begin_preparation NAME FORCE [FOLDER...]: takes the lock of data/NAME and ends the script where data-bin/NAME is there
 # already; with FORCE true, removes data/NAME/FOLDER… instead, what stays are archives.
 begin_preparation() {
@@ -100,7 +113,7 @@ begin_preparation() {
   find "data/$name" -name '.*.tmp' -delete  # what a killed command left
   if [[ $force == true ]]; then
     ((!$#)) || rm -rf "${@/#/data/$name/}"
-  elif [[ -f data-bin/$name/dict.en.txt ]]; then
+  elif is_prepared "$name"; then
     summary "data-bin/$name is there already"
     exit 0
   fi

@@ -5,8 +5,8 @@
 #   scripts/run_recipe.sh --recipe NAME [--norms LIST] [--seeds LIST] [--hardware NAME] [--gpus N] [--jobs N]
 #                         [--runs DIR] [--output PREFIX] [--from DIR] [--override KEY=VALUE]... [--dry-run]
 #
-#   --recipe NAME          a file of configs/recipe: demo_de_en, multi30k_de_en, iwslt14_de_en, wmt14_en_de,
-#                          wmt14_en_de_big, smoke_de_en (a few updates)
+#   --recipe NAME          a file of configs/recipe: demo_de_en, multi30k_de_en, mix_de_en, iwslt14_de_en,
+#                          wmt14_en_de, wmt14_en_de_big, smoke_de_en (a few updates)
 #   --norms LIST           files of configs/norm, separated by commas (default layer,batch,pn-v,power); there are
 #                          power-group-scaling and power-released too
 #   --seeds LIST           seeds, separated by commas (default 1)
@@ -15,7 +15,7 @@
 #                          for (one for 4096 tokens an update); as many runs as fit go on side by side
 #   --jobs N               runs at the same time, sharing the cores (default: one a core on cpu, else what fits --gpus)
 #   --runs DIR             folder of all runs (default runs)
-#   --output PREFIX        the table's files (default RUNS/RECIPE/table)
+#   --output PREFIX        the table's files (default RUNS/RECIPE/table); the losses go to PREFIX_curves.csv and .png
 #   --from DIR             the raw data's folder, handed to the recipe's preparation
 #   --override KEY=VALUE   a Hydra override for every run
 #   --dry-run              print every command of the whole recipe and do nothing
@@ -89,7 +89,8 @@ IFS=, read -ra preparation_words <<<"$preparation"
 [[ -z $from || ${preparation_words[0]} != *prepare_demo.sh ]] || fail "the data of $recipe is generated: leave out --from"
 preparation_words+=(${from:+--from "$from"})
 make_table=(scripts/table.sh --recipe "$recipe" --runs "$runs" --output "$output" "${overrides[@]}"
-  --command "scripts/${POWERNORM_COMMAND:-run_recipe.sh} ${words[*]/#--dry-run/}")
+  --command "$(reproducing "${POWERNORM_COMMAND:-run_recipe.sh}" "${words[@]}")")
+make_curves=(scripts/curves.sh --recipe "$recipe" --runs "$runs" --output "${output}_curves")
 
 if [[ $dry_run == true ]]; then
   "${preparation_words[@]}" --dry-run
@@ -101,6 +102,7 @@ if [[ $dry_run == true ]]; then
     done
   done
   print_command "${make_table[@]}"
+  print_command "${make_curves[@]}"
   exit 0
 fi
 "${launch[@]}" preflight --recipe "$recipe" --hardware "$hardware" --runs "$runs" "${overrides[@]}" \
@@ -153,4 +155,5 @@ failed=$((total - $(wc -l <"$finished")))
 ((failed == 0)) || fail "$failed of $total runs failed, see above; the same command continues where they stopped"
 
 run "${make_table[@]}"
+run "${make_curves[@]}"
 summary "$total runs of $recipe, table in $output.md"

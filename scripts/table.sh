@@ -13,7 +13,7 @@
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-recipe="" runs=$root/runs output="" command="scripts/table.sh $*" overrides=()
+recipe="" runs=$root/runs output="" command=$(reproducing table.sh "$@") overrides=()
 while (($#)); do
   case $1 in
     --recipe) recipe=$(value_of "$@"); shift 2 ;;

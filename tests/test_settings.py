@@ -1,6 +1,7 @@
 """Whether a run that was begun is the one that is asked for."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from fairseq_powernorm import settings
 from fairseq_powernorm.recipes import compose_run
@@ -39,3 +40,55 @@ def test_a_trained_run_may_be_looked_at_on_other_hardware_a_begun_one_may_not_go
 def test_a_run_that_failed_before_its_first_checkpoint_binds_nobody(tmp_path):
     folder = begun(tmp_path, compose_run("iwslt14_de_en", overrides=["train.lr=abc"]))
     settings.check_same_run(compose_run("iwslt14_de_en"), folder)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A run that was trained and averaged."""
+    folder = begun(tmp_path / "run", compose_run("multi30k_de_en"), record=True)
+    (folder / "averaged.pt").write_bytes(b"weights")
+    return folder
+
+
+def test_a_second_ending_has_the_average_and_other_settings(trained, tmp_path):
+    into = tmp_path / "other" / "seed1"
+    for _ in range(2):
+        settings.vary_run(trained, into, ["recalibrate.batches=7", "generate.beam=2"])
+        config = settings.load_config(into)
+        assert (config.recalibrate.batches, config.generate.beam) == (7, 2)
+        assert config.train == settings.load_config(trained).train
+        assert sorted(path.name for path in into.iterdir()) == ["averaged.pt", "config.yaml", "run.json"]
+        assert (into / "averaged.pt").read_bytes() == b"weights"
+    assert settings.load_config(trained).recalibrate.batches == 0
+    with pytest.raises(ValueError, match=r"recalibrate.batches is 7, asked for 8"):
+        settings.vary_run(trained, into, ["recalibrate.batches=8", "generate.beam=2"])
+
+
+def test_a_run_from_before_there_was_recalibration(trained, tmp_path):
+    path = trained / "config.yaml"
+    config = settings.load_config(trained)
+    del config["recalibrate"]
+    path.write_text(OmegaConf.to_yaml(config))
+    assert settings.vary_run(trained, tmp_path / "x", ["recalibrate.batches=7"]).recalibrate.batches == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.lr=1", "SECTION one of recalibrate, generate, score"),
+        ("recalibrate.batches", "expected SECTION.KEY=VALUE"),
+        ("recalibrate.nothing=1", "Key 'nothing' is not in struct"),
+    ],
+)
+def test_what_a_second_ending_cannot_vary(trained, tmp_path, override, message):
+    with pytest.raises(ValueError, match=message):
+        settings.vary_run(trained, tmp_path / "x", [override])
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_second_ending_needs_an_average_and_another_folder(trained, tmp_path):
+    with pytest.raises(ValueError, match="is the run itself"):
+        settings.vary_run(trained, trained, [])
+    (trained / "averaged.pt").unlink()
+    with pytest.raises(ValueError, match=r"no averaged.pt"):
+        settings.vary_run(trained, tmp_path / "x", [])

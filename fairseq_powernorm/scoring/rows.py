@@ -96,7 +96,7 @@ def build_table(
     scored = [run for seeds in norms.values() for run in seeds.values()]
     further = _shared_protocols(scored, test_set)
     for protocol in (None, *further):
-        _check_comparable(scored, test_set, protocol)
+        check_comparable(scored, test_set, protocol)
     if published is not None and published.test_set != test_set:
         published = None
     for norm in published.bleu if published is not None else ():
@@ -105,7 +105,7 @@ def build_table(
     if baseline not in norms:
         logger.warning("no run of the baseline %s on %s: no differences, no p-values", baseline, test_set)
     p_values = {
-        seed: _p_values({norm: runs[seed] for norm, runs in norms.items() if seed in runs}, test_set, baseline)
+        seed: p_values_of({norm: runs[seed] for norm, runs in norms.items() if seed in runs}, test_set, baseline)
         for seed in norms.get(baseline, {})
     }
     return [_row(norm, norms, test_set, baseline, p_values, further, published) for norm in norms]
@@ -171,8 +171,12 @@ def _shared_protocols(runs: Sequence[Run], test_set: str) -> list[str]:
     return [protocol for protocol, with_protocol in scored.items() if len(with_protocol) == len(runs)]
 
 
-def _p_values(runs: Mapping[str, Run], test_set: str, baseline: str) -> dict[str, float]:
-    """p-values of one seed's runs, by norm, against the baseline's run of that seed."""
+def p_values_of(runs: Mapping[str, Run], test_set: str, baseline: str) -> dict[str, float]:
+    """p-values of runs on one test set, by name (a norm's, of one seed), against the run named ``baseline``.
+
+    Raises:
+        ValueError: a ``score.json`` does not belong to its ``hypothesis.txt``.
+    """
     order = [baseline, *(norm for norm in runs if norm != baseline)]
     if len(order) == 1:
         return {}
@@ -188,7 +192,7 @@ def _p_values(runs: Mapping[str, Run], test_set: str, baseline: str) -> dict[str
     return {norm: results[norm].p_value for norm in order[1:]}
 
 
-def _check_comparable(runs: Sequence[Run], test_set: str, protocol: str | None) -> None:
+def check_comparable(runs: Sequence[Run], test_set: str, protocol: str | None) -> None:
     """Raises ``ValueError`` unless all runs have the same reference and the same score settings by a protocol."""
     first = runs[0]
     reference = read_lines(first.reference_path(test_set, protocol))

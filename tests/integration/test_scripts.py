@@ -11,10 +11,13 @@ SCRIPTS = [
     "average",
     "batch_size_study",
     "benchmark_cuda",
+    "curves",
     "prepare_demo",
     "prepare_iwslt14_de_en",
     "prepare_multi30k",
+    "prepare_parallel_text",
     "prepare_wmt14_en_de",
+    "recalibration_study",
 ]
 SCRIPTS += ["reproduce_table1", "run_recipe", "score", "table", "train", "translate"]
 
@@ -63,6 +66,12 @@ def test_an_unknown_option_ends_with_one_line(commands, root, name):
         ("run_recipe", ["--recipe", "x", "--gpus", "1", "--hardware", "cpu"], "--gpus goes with --hardware gpu"),
         ("run_recipe", ["--recipe", "demo_de_en", "--jobs", "many"], "--jobs takes a number above 0, got many"),
         ("prepare_multi30k", ["--force", "--from"], "--from needs a value"),
+        ("prepare_parallel_text", [], "--name is missing"),
+        ("prepare_parallel_text", ["--name", "../x"], "--name takes letters, digits"),
+        ("prepare_parallel_text", ["--name", "not_there"], "--from, the folder with the text, is missing"),
+        ("curves", [], "--recipe is missing"),
+        ("recalibration_study", ["--recipe", "x", "--batches", "0"], "--batches takes a number above 0, got 0"),
+        ("recalibration_study", ["--recipe", "x", "--runs", "/nowhere"], "/nowhere/x holds no run with running"),
         ("batch_size_study", ["--recipe", "demo_de_en", "--passes", "0"], "--passes takes numbers above 0"),
         ("batch_size_study", ["--recipe", "demo_de_en", "--passes", "3"], "3 passes do not divide an update of 800"),
     ],

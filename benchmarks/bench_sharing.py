@@ -1,0 +1,141 @@
+"""How many trainings of a recipe share a device, or a CPU's cores, well: updates per second of all of them together.
+
+    python benchmarks/bench_sharing.py --recipe mix_de_en --hardware gpu_fp16 --jobs 1 2 4 8 --output sharing_cuda
+
+A small model leaves a large device idle while Python starts its kernels; trainings side by side fill the gaps until the
+device, or the cores that start the kernels, are full. The trainings differ in their seed alone, save and validate
+nothing, and are timed from a third of their updates on, when all of them are under way.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from interleaved import check_numbers, check_output, finish, surroundings
+from tqdm import tqdm
+
+from fairseq_powernorm.files import run_command_line
+from fairseq_powernorm.recipes import ROOT, compose_run, train_arguments
+
+LINE = re.compile(r"\| INFO \| train_inner \| (\{.*\})$")
+REPORTS = 12  # of a training's speed
+SKIPPED_SHARE = 1 / 3
+
+
+class Training:
+    """One training in a process of its own, whose log lines are given the time at which they come."""
+
+    def __init__(self, arguments: list[str], folder: Path, number: int, threads: int):
+        folder.mkdir()
+        self.times: list[tuple[int, float]] = []
+        self.tail: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fairseq_powernorm.command_line", "train", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        self.number = number
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.tail = [*self.tail[-4:], line.rstrip()]
+            if found := LINE.search(line):
+                self.times.append((int(json.loads(found[1])["num_updates"]), time.monotonic()))
+
+    def wait(self) -> None:
+        """Raises ``ValueError`` with the end of its output if the training failed."""
+        status = self.process.wait()
+        self.reader.join()
+        if status:
+            raise ValueError(f"training {self.number} ended with status {status}: {' | '.join(self.tail)}")
+
+
+def updates_per_second(times: list[tuple[int, float]], updates: int) -> float:
+    """The speed behind the first third of the updates.
+
+    Args:
+        times: (updates, seconds) at each report.
+        updates: of the whole training.
+
+    Raises:
+        ValueError: fewer than two reports there.
+    """
+    counted = [each for each in times if each[0] >= SKIPPED_SHARE * updates]
+    if len(counted) < 2:
+        raise ValueError(
+            f"a training of {updates} updates reported its speed {len(counted)} times; give more --updates"
+        )
+    (first, started), (last, ended) = counted[0], counted[-1]
+    return (last - first) / (ended - started)
+
+
+def run_together(options: argparse.Namespace, jobs: int, folder: Path) -> list[float]:
+    """The updates per second of each of ``jobs`` trainings side by side."""
+    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    trainings: list[Training] = []
+    try:
+        for number in range(1, jobs + 1):
+            own = folder / f"{jobs}_{number}"
+            config = compose_run(options.recipe, options.norm, options.hardware, number, options.override)
+            arguments = [*train_arguments(config, own), "--no-save", "--disable-validation", "--log-format", "json"]
+            arguments += ["--max-update", str(options.updates)]
+            arguments += ["--log-interval", str(max(1, options.updates // REPORTS))]
+            trainings.append(Training(arguments, own, number, threads))
+        for training in trainings:
+            training.wait()
+    finally:
+        for training in trainings:
+            training.process.kill()
+    return [updates_per_second(training.times, options.updates) for training in trainings]
+
+
+def benchmark(options: argparse.Namespace) -> None:
+    """Measures every number of trainings."""
+    check_numbers(options)
+    options.skip_tests = options.output is None  # then the figures are printed alone
+    check_output(options)
+    compose_run(options.recipe, options.norm, options.hardware, 1, options.override)  # errors come before the first run
+    found, speeds = surroundings(options), {}
+    with tempfile.TemporaryDirectory() as folder:
+        for jobs in tqdm(options.jobs, desc="trainings side by side", disable=None):
+            speeds[jobs] = run_together(options, jobs, Path(folder))
+    first, rows = sum(speeds[options.jobs[0]]), []
+    for jobs, each in speeds.items():
+        mean, together = statistics.fmean(each), sum(each)
+        sys.stdout.write(f"{jobs:3} trainings: {mean:.2f} updates a second each, {together:.2f} together\n")
+        figures = {"each": mean, "together": together, "together_over_first": together / first}
+        rows.append({"jobs": jobs, **{name: round(value, 3) for name, value in figures.items()}})
+    if options.output is not None:
+        finish(options, found, rows)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", required=True, help="a file of configs/recipe, prepared")
+    parser.add_argument("--norm", default="power", help="a file of configs/norm (default: power)")
+    parser.add_argument("--hardware", default="cpu", help="a file of configs/hardware (default: cpu)")
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4, 8], help="(default: 1 2 4 8)")
+    parser.add_argument("--updates", type=int, default=240, help="of each training (default: 240)")
+    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="a Hydra override")
+    parser.add_argument("--output", type=Path, help="writes OUTPUT.csv and OUTPUT.json")
+    parser.add_argument("--force", action="store_true", help="replace the output")
+    run_command_line(lambda: benchmark(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
