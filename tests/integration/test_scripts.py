@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import sys
 
 import pytest
@@ -113,6 +114,31 @@ def test_unknown_names_end_before_anything_starts(commands, root, tmp_path):
     ):
         done = script(commands, root, "run_recipe", "--runs", tmp_path / "runs", *arguments)
         assert done.returncode == 1 and message in done.stderr and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_text_in_a_folder_of_whatever_name(commands, root, tmp_path):
+    folder = tmp_path / 'it\'s "my" $(touch ran) *text'
+    folder.mkdir()
+    for split, pairs in {"train": 40, "valid": 3, "test.b": 2, "test.a": 1}.items():
+        for language, word in (("de", "hund"), ("fr", "chien")):
+            lines = (f"{word} nummer {number} rennt\n" for number in range(pairs))
+            (folder / f"{split}.{language}").write_text("".join(lines), encoding="utf-8")
+    name = f"test_of_parallel_text.{tmp_path.parent.parent.name}"
+    words = ["--name", name, "--from", folder, "--target", "fr", "--merges", "20"]
+    try:
+        done = script(commands, root, "prepare_parallel_text", *words)
+        assert done.returncode == 0, done.stderr
+        assert f"data-bin/{name} is ready" in done.stderr
+        made = {path.name for path in (root / "data-bin" / name).iterdir()}
+        assert {"dict.de.txt", "dict.fr.txt", "test.de-fr.de.bin", "test1.de-fr.fr.bin"} <= made and "test2" not in made
+        assert (root / "data" / name / "text" / "test.a.fr").read_text() == "chien nummer 0 rennt\n"
+        again = script(commands, root, "prepare_parallel_text", "--name", name, "--target", "fr")
+        assert again.returncode == 0 and "is there already" in again.stderr
+        assert not (root / "ran").exists() and not (tmp_path / "ran").exists()
+    finally:
+        for place in ("data", "data-bin"):
+            shutil.rmtree(root / place / name, ignore_errors=True)
 
 
 @pytest.mark.slow
