@@ -152,16 +152,31 @@ def train_arguments(config: DictConfig, folder: str | Path) -> list[str]:
     ]
 
 
+def test_set_number(config: DictConfig, test_set: str) -> int:
+    """The place of a test set among those that fairseq-preprocess was given, which is all that fairseq knows of it.
+
+    It stands in the data's ``test_sets.txt``; data without one is taken to have the recipe's order.
+
+    Raises:
+        ValueError: the recipe or its data has no such test set.
+    """
+    test_sets, record = list(config.recipe.test_sets), ROOT / config.recipe.binarized / "test_sets.txt"
+    if test_set not in test_sets:
+        raise ValueError(f"unknown test set {test_set!r}; the recipe has {', '.join(test_sets)}")
+    if record.is_file():
+        test_sets = record.read_text(encoding="utf-8").split()
+    if test_set not in test_sets:
+        raise ValueError(f"{record.parent} has no test set {test_set!r}; it has {', '.join(test_sets)}")
+    return test_sets.index(test_set)
+
+
 def generate_arguments(config: DictConfig, checkpoint: str | Path, test_set: str) -> list[str]:
     """The arguments of ``fairseq-generate`` for one of the recipe's test sets.
 
     Raises:
-        ValueError: the recipe has no such test set.
+        ValueError: the recipe or its data has no such test set.
     """
-    test_sets = list(config.recipe.test_sets)
-    if test_set not in test_sets:
-        raise ValueError(f"unknown test set {test_set!r}; the recipe has {', '.join(test_sets)}")
-    number = test_sets.index(test_set)
+    number = test_set_number(config, test_set)
     return [
         *(config.recipe.binarized, "--source-lang", config.recipe.source, "--target-lang", config.recipe.target),
         *to_arguments(config.generate),

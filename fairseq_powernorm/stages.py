@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from . import execution
 from .files import atomic_write, check_room_to_grow, exclusive, read_lines
-from .recipes import ROOT, generate_arguments, tokens_warning, train_arguments
+from .recipes import ROOT, generate_arguments, test_set_number, tokens_warning, train_arguments
 from .settings import check_same_run, store_config
 
 logger = logging.getLogger(__name__)
@@ -28,13 +28,15 @@ def label_of(config: DictConfig) -> str:
 
 
 def check_data(config: DictConfig) -> None:
-    """Raises ``ValueError`` if the recipe's data is not there, before hours are spent."""
+    """Raises ``ValueError`` if the recipe's data, or one of its test sets, is not there, before hours are spent."""
     folder = ROOT / config.recipe.binarized
     for language in (config.recipe.source, config.recipe.target):
         if not (folder / f"dict.{language}.txt").is_file():
             raise ValueError(
                 f"{folder} holds no dict.{language}.txt; prepare the data first: {' '.join(config.recipe.prepare)}"
             )
+    for test_set in config.recipe.test_sets:
+        test_set_number(config, test_set)
 
 
 def train(config: DictConfig, folder: Path) -> None:

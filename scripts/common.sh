@@ -198,6 +198,7 @@ binarize() {
   rm -rf "$destination.tmp"
   printf '+ %s\n' "$(print_command "${words[@]}")" >&2
   "${words[@]}" >"$log" 2>&1 || fail "fairseq-preprocess failed, see $log: $(tail -n 1 "$log")"
+  printf '%s\n' "${split_names[@]:2}" >"$destination.tmp/test_sets.txt"  # fairseq numbers them
   rm -rf "$destination"
   mv "$destination.tmp" "$destination"
 }

@@ -14,8 +14,8 @@
 #   --force              make it again where it exists
 #   --dry-run            print the commands and do nothing
 #
-# Output: data/NAME/text, data/NAME/bpe (subwords), data-bin/NAME. The recipe's test_sets are the names of the test sets
-# in alphabetical order.
+# Output: data/NAME/text, data/NAME/bpe (subwords), data-bin/NAME. The recipe's test_sets name all or some of the test
+# sets: what stands before the language in the names of their files.
 
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

@@ -75,7 +75,9 @@ def test_a_dry_run_prints_every_command_and_each_parses(recipe, extra, trainings
     assert sum("train " in command and "--save-dir" in command for command in commands) == trainings
     test_sets = len(compose_run(recipe).recipe.test_sets)
     assert sum(command.startswith("fairseq-generate") for command in commands) == trainings * test_sets
-    assert commands[-1].startswith("scripts/table.sh") and f"reproduce_table1.sh --recipe {recipe}" in commands[-1]
+    table, curves = commands[-2:]
+    assert table.startswith("scripts/table.sh") and f"reproduce_table1.sh --recipe {recipe}" in table
+    assert curves.startswith("scripts/curves.sh") and curves.endswith("table_curves")
     assert not (tmp_path / "runs").exists()
 
 

@@ -13,6 +13,7 @@ from fairseq_powernorm.recipes import (
     compose_run,
     generate_arguments,
     run_folder,
+    test_set_number,
     to_arguments,
     tokens_warning,
     train_arguments,
@@ -145,3 +146,17 @@ def test_fairseq_reads_its_configuration_in_the_same_process():
     config = compose_run("smoke_de_en")
     args = options.parse_args_and_arch(options.get_training_parser(), train_arguments(config, "runs"))
     assert convert_namespace_to_omegaconf(args).model.arch == config.train.arch
+
+
+def test_test_sets_are_numbered_as_the_data_has_them(tmp_path):
+    """A recipe may name some of them, in any order: fairseq knows their numbers alone."""
+    overrides = [f"recipe.binarized='{tmp_path}'", "recipe.test_sets=[c,a,x]"]
+    config = compose_run("demo_de_en", overrides=overrides)
+    assert [test_set_number(config, name) for name in ("c", "a", "x")] == [0, 1, 2]  # nothing says otherwise
+    (tmp_path / "test_sets.txt").write_text("a\nb\nc\n")
+    assert [test_set_number(config, name) for name in ("c", "a")] == [2, 0]
+    assert (
+        generate_arguments(config, "x.pt", "c")[-1] == "test2" and generate_arguments(config, "x.pt", "a")[-1] == "test"
+    )
+    with pytest.raises(ValueError, match=f"{tmp_path} has no test set 'x'; it has a, b, c"):
+        test_set_number(config, "x")

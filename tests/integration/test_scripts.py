@@ -132,6 +132,7 @@ def test_text_in_a_folder_of_whatever_name(commands, root, tmp_path):
         assert f"data-bin/{name} is ready" in done.stderr
         made = {path.name for path in (root / "data-bin" / name).iterdir()}
         assert {"dict.de.txt", "dict.fr.txt", "test.de-fr.de.bin", "test1.de-fr.fr.bin"} <= made and "test2" not in made
+        assert (root / "data-bin" / name / "test_sets.txt").read_text() == "test.a\ntest.b\n"
         assert (root / "data" / name / "text" / "test.a.fr").read_text() == "chien nummer 0 rennt\n"
         again = script(commands, root, "prepare_parallel_text", "--name", name, "--target", "fr")
         assert again.returncode == 0 and "is there already" in again.stderr
