@@ -152,7 +152,7 @@ def train_arguments(config: DictConfig, folder: str | Path) -> list[str]:
     ]
 
 
-def test_set_number(config: DictConfig, test_set: str) -> int:
+def number_of_test_set(config: DictConfig, test_set: str) -> int:
     """The place of a test set among those that fairseq-preprocess was given, which is all that fairseq knows of it.
 
     It stands in the data's ``test_sets.txt``; data without one is taken to have the recipe's order.
@@ -176,7 +176,7 @@ def generate_arguments(config: DictConfig, checkpoint: str | Path, test_set: str
     Raises:
         ValueError: the recipe or its data has no such test set.
     """
-    number = test_set_number(config, test_set)
+    number = number_of_test_set(config, test_set)
     return [
         *(config.recipe.binarized, "--source-lang", config.recipe.source, "--target-lang", config.recipe.target),
         *to_arguments(config.generate),

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from . import execution
 from .files import atomic_write, check_room_to_grow, exclusive, read_lines
-from .recipes import ROOT, generate_arguments, test_set_number, tokens_warning, train_arguments
+from .recipes import ROOT, generate_arguments, number_of_test_set, tokens_warning, train_arguments
 from .settings import check_same_run, store_config
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def check_data(config: DictConfig) -> None:
                 f"{folder} holds no dict.{language}.txt; prepare the data first: {' '.join(config.recipe.prepare)}"
             )
     for test_set in config.recipe.test_sets:
-        test_set_number(config, test_set)
+        number_of_test_set(config, test_set)
 
 
 def train(config: DictConfig, folder: Path) -> None:

@@ -12,8 +12,8 @@ from fairseq_powernorm.recipes import (
     choices,
     compose_run,
     generate_arguments,
+    number_of_test_set,
     run_folder,
-    test_set_number,
     to_arguments,
     tokens_warning,
     train_arguments,
@@ -152,11 +152,11 @@ def test_test_sets_are_numbered_as_the_data_has_them(tmp_path):
     """A recipe may name some of them, in any order: fairseq knows their numbers alone."""
     overrides = [f"recipe.binarized='{tmp_path}'", "recipe.test_sets=[c,a,x]"]
     config = compose_run("demo_de_en", overrides=overrides)
-    assert [test_set_number(config, name) for name in ("c", "a", "x")] == [0, 1, 2]  # nothing says otherwise
+    assert [number_of_test_set(config, name) for name in ("c", "a", "x")] == [0, 1, 2]  # nothing says otherwise
     (tmp_path / "test_sets.txt").write_text("a\nb\nc\n")
-    assert [test_set_number(config, name) for name in ("c", "a")] == [2, 0]
+    assert [number_of_test_set(config, name) for name in ("c", "a")] == [2, 0]
     assert (
         generate_arguments(config, "x.pt", "c")[-1] == "test2" and generate_arguments(config, "x.pt", "a")[-1] == "test"
     )
     with pytest.raises(ValueError, match=f"{tmp_path} has no test set 'x'; it has a, b, c"):
-        test_set_number(config, "x")
+        number_of_test_set(config, "x")
