@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from fairseq_powernorm.files import run_command_line
 from fairseq_powernorm.recipes import ROOT, compose_run, train_arguments
+from fairseq_powernorm.stages import check_data
 
 LINE = re.compile(r"\| INFO \| train_inner \| (\{.*\})$")
 REPORTS = 12  # of a training's speed
@@ -108,10 +109,10 @@ def benchmark(options: argparse.Namespace) -> None:
     check_numbers(options)
     options.skip_tests = options.output is None  # then the figures are printed alone
     check_output(options)
-    compose_run(options.recipe, options.norm, options.hardware, 1, options.override)  # errors come before the first run
+    check_data(compose_run(options.recipe, options.norm, options.hardware, 1, options.override))
     found, speeds = surroundings(options), {}
     with tempfile.TemporaryDirectory() as folder:
-        for jobs in tqdm(options.jobs, desc="trainings side by side", disable=None):
+        for jobs in tqdm(dict.fromkeys(options.jobs), desc="trainings side by side", disable=None):
             speeds[jobs] = run_together(options, jobs, Path(folder))
     first, rows = sum(speeds[options.jobs[0]]), []
     for jobs, each in speeds.items():

@@ -123,7 +123,29 @@ def compose_run(
         raise ValueError(f"configuration: {error}") from None
     finally:
         speak_as_fairseq_does()
+    if config.recipe.name != recipe:
+        raise ValueError(
+            f"{CONFIGS / 'recipe' / recipe}.yaml has recipe.name {config.recipe.name}: its runs lie among those of "
+            f"another recipe; make it {recipe}"
+        )
     return config
+
+
+def check_average(config: DictConfig) -> None:
+    """Raises ``ValueError`` if the training will not leave as many checkpoints as the recipe averages, as far as its
+    flags tell."""
+    train, last = config.train, config.average.last
+    if config.average.by == "update":
+        interval, updates = train.get("save-interval-updates"), train.get("max-update")
+        made = [updates // interval] if interval and updates else []
+        kept = [train["keep-interval-updates"]] if train.get("keep-interval-updates", -1) > 0 else []
+    else:
+        made, kept = [], [train["keep-last-epochs"]] if train.get("keep-last-epochs", -1) > 0 else []
+    if (left := min([*made, *kept], default=last)) < last:
+        raise ValueError(
+            f"average.last is {last}, but the training leaves {left} checkpoints by {config.average.by} "
+            "(max-update, save-interval-updates, keep-interval-updates, keep-last-epochs)"
+        )
 
 
 def to_arguments(flags: DictConfig | dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .files import atomic_write
 
-RESULT_SECTIONS = ("train", "batch", "hardware", "average", "recalibrate", "generate", "score")
+RESULT_SECTIONS = ("data", "train", "batch", "hardware", "average", "recalibrate", "generate", "score")
 VARIABLE_SECTIONS = ("recalibrate", "generate", "score")  # what comes behind the average
 HARDWARE_FLAGS = ("cpu", "fp16", "num-workers", "max-tokens", "update-freq", "norm-sync", "distributed-world-size")
 
@@ -29,10 +29,12 @@ def check_same_run(config: DictConfig, folder: Path) -> None:
         return
     stored, asked = (flat_settings(each, trained) for each in (OmegaConf.load(path), config))
     for key in sorted(stored.keys() | asked.keys()):
+        if key.startswith("data.") and not (key in stored and key in asked):  # older runs, or the data is gone
+            continue
         if stored.get(key) != asked.get(key):
             raise ValueError(
                 f"{path} is of another configuration: {key} is {stored.get(key)}, asked for {asked.get(key)}; give "
-                f"another --runs folder, or remove {folder}"
+                f"another folder for the runs, or remove {folder}"
             )
 
 

@@ -6,17 +6,18 @@ with ``hypothesis.txt``, ``reference.txt`` and ``score.json``. Every output appe
 holds the folder's lock: a run that was killed at any moment goes on with the same command.
 """
 
+import hashlib
 import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from . import execution
 from .files import atomic_write, check_room_to_grow, exclusive, read_lines
-from .recipes import ROOT, generate_arguments, number_of_test_set, tokens_warning, train_arguments
+from .recipes import ROOT, check_average, generate_arguments, number_of_test_set, tokens_warning, train_arguments
 from .settings import check_same_run, store_config
 
 logger = logging.getLogger(__name__)
@@ -39,17 +40,40 @@ def check_data(config: DictConfig) -> None:
         number_of_test_set(config, test_set)
 
 
+def check_references(config: DictConfig) -> None:
+    """Raises ``ValueError`` if a test set has no reference to score against."""
+    for test_set in config.recipe.test_sets:
+        path = ROOT / config.recipe.raw / f"{test_set}.{config.recipe.target}"
+        if not path.is_file():
+            raise ValueError(f"{path} is not there, the reference of the recipe's test set {test_set}")
+
+
+def with_fingerprint(config: DictConfig) -> DictConfig:
+    """The configuration with a digest of the recipe's data, if it is there: runs of other data are other runs."""
+    folder, digest = ROOT / config.recipe.binarized, hashlib.sha256()
+    for path in sorted(folder.glob("dict.*.txt")):
+        digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted(folder.glob("*.bin")):
+        digest.update(f"{path.name} {path.stat().st_size}".encode())
+    if not folder.is_dir():
+        return config
+    return OmegaConf.create({**OmegaConf.to_container(config), "data": {"sha256": digest.hexdigest()}})
+
+
 def train(config: DictConfig, folder: Path) -> None:
     """Trains; continues after ``checkpoints/checkpoint_last.pt`` if there is one. Output: ``run.json``."""
     from .checkpoints.io import load_checkpoint, number_of_updates
     from .checkpoints.resume import repair_last_checkpoint
 
     record = folder / "run.json"
+    config = with_fingerprint(config)
     check_same_run(config, folder)
     if record.exists():
         logger.info("%s: trained already (%s)", label_of(config), record)
         return
     check_data(config)
+    check_references(config)
+    check_average(config)
     if config.hardware.name != "cpu":
         execution.check_devices(config.hardware.devices, config.hardware.nodes)
     check_room_to_grow(config.recipe.disk_gb * 1e9, folder)

@@ -13,7 +13,8 @@
 #                     profile   where an update's time goes (3 minutes)
 #   --output DIR    where the tables and logs go (default results/benchmarks)
 #   --device NAME   the device (default cuda)
-#   --small         a minute's worth of all of it, with figures that mean nothing: tries the script; --device cpu will do
+#   --small         all of it at sizes that mean nothing, in a few minutes, figures in the logs alone: tries the script;
+#                   --device cpu will do
 #   --dry-run       print the commands and do nothing
 #
 # Output: DIR/{norms,norms_half,routes,triton,train_step,decode,decode_half}_cuda.csv and .json,
@@ -39,6 +40,8 @@ for part in "${part_list[@]}"; do
   [[ $part =~ ^(tests|norms|tune|steps|decode|profile)$ ]] || fail "no part $part; see --help"
 done
 require_package
+[[ $dry_run == true || $device != cuda* ]] || "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
+  fail "torch finds no CUDA device; --small --device cpu tries the script without one"
 [[ $dry_run == true ]] || mkdir -p "$output"
 
 # What the sizes are; with --small the least that goes through every line.

@@ -112,9 +112,10 @@ begin_preparation() {
   only_one "$name"
   find "data/$name" -name '.*.tmp' -delete  # what a killed command left
   if [[ $force == true ]]; then
+    rm -rf "data-bin/$name"  # first, so that nobody takes it for what is made from the new text
     ((!$#)) || rm -rf "${@/#/data/$name/}"
   elif is_prepared "$name"; then
-    summary "data-bin/$name is there already"
+    summary "data-bin/$name is there already, whatever the options say; --force makes it again"
     exit 0
   fi
 }

@@ -37,17 +37,20 @@ done
 [[ -n $name ]] || fail "--name is missing; see --help"
 [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || fail "--name takes letters, digits, '.', '_' and '-', got $name"
 
+[[ $merges =~ ^[1-9][0-9]*$ ]] || fail "--merges takes a number above 0, got $merges"
 [[ -n $from || $dry_run == true ]] || { [[ $force == false ]] && is_prepared "$name"; } ||
   fail "--from, the folder with the text, is missing; see --help"
+[[ -z $from || $(realpath -m -- "$from")/ != "$(realpath -m "data/$name")"/* ]] ||
+  fail "--from lies in data/$name, which is written here: give the text a folder of its own"
 
 require_package
-begin_preparation "$name" "$force" text bpe
 corpus=("$python" -m fairseq_powernorm.corpora.parallel_text --from "${from:-DIR}" --languages "$source,$target")
 splits=train,valid,test
-if [[ -n $from ]]; then
-  splits=$("${corpus[@]}")
+if [[ -n $from ]] && { [[ $force == true ]] || ! is_prepared "$name"; }; then
+  splits=$("${corpus[@]}")  # before anything is removed
 fi
-run "${corpus[@]}" --destination "data/$name/text" >/dev/null
+begin_preparation "$name" "$force" text bpe
+run "${corpus[@]}" --destination "data/$name/text"
 run "$python" -m fairseq_powernorm.corpora.subword_bpe --text "data/$name/text" --destination "data/$name/bpe" \
   --languages "$source,$target" --splits "$splits" --merges "$merges"
 binarize "$name" "data/$name/bpe" "$source" "$target" "$splits"

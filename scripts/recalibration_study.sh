@@ -9,10 +9,11 @@
 #   --recipe NAME          the recipe, such as multi30k_de_en
 #   --batches N            batches of training data to estimate on (default 100)
 #   --runs DIR             folder of all runs (default runs)
-#   --into DIR             folder of the second endings (default RUNS/recalibrated)
+#   --into DIR             folder of the second endings (default RUNS/recalibrated_N)
 #   --jobs N               runs at the same time (default 1)
-#   --output PREFIX        writes PREFIX.md and PREFIX.csv (default RUNS/RECIPE/recalibration)
-#   --override KEY=VALUE   a setting of recalibrate, generate or score for every second ending
+#   --output PREFIX        writes PREFIX.md and PREFIX.csv (default RUNS/RECIPE/recalibration_N)
+#   --override KEY=VALUE   a setting of recalibrate, generate or score for every second ending; it differs from the first
+#                          one by it too then
 #   --dry-run              print the commands and do nothing
 
 # shellcheck source=scripts/common.sh
@@ -36,14 +37,19 @@ done
 [[ -n $recipe ]] || fail "--recipe is missing; see --help"
 [[ $batches =~ ^[1-9][0-9]*$ ]] || fail "--batches takes a number above 0, got $batches"
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "--jobs takes a number above 0, got $jobs"
-into=${into:-$runs/recalibrated} output=${output:-$runs/$recipe/recalibration}
-[[ $into != "$runs" ]] || fail "--into is the folder of the runs themselves"
+into=${into:-$runs/recalibrated_$batches} output=${output:-$runs/$recipe/recalibration_$batches}
+[[ $(realpath -m -- "$into") != "$(realpath -m -- "$runs")" ]] || fail "--into is the folder of the runs themselves"
 folders=()
 for folder in "$runs/$recipe"/*/seed*; do
   norm=${folder%/*}
   [[ ! -f $folder/run.json || ! -f $folder/averaged.pt || ${norm##*/} == layer ]] || folders+=("$folder")
 done
 ((${#folders[@]})) || fail "$runs/$recipe holds no run with running statistics that is trained and averaged"
+
+changes=""
+for ((place = 1; place < ${#overrides[@]}; place += 2)); do
+  changes+=", ${overrides[place]}"
+done
 
 require_package
 launch=("$python" -m fairseq_powernorm.launch)
@@ -75,8 +81,8 @@ for folder in "${folders[@]}"; do
 done
 wait
 failed=$((${#folders[@]} - $(wc -l <"$finished")))
-[[ $dry_run == true ]] || ((failed == 0)) || fail "$failed of ${#folders[@]} runs failed, see above; the same command goes on"
+[[ $dry_run == true ]] || ((failed == 0)) || fail "$failed of ${#folders[@]} runs failed, see above; once the cause is gone, the same command goes on"
 run "$python" -m fairseq_powernorm.scoring.comparison --before "$runs/$recipe" --after "$into/$recipe" --force \
-  --output-prefix "$output" --title "$recipe: recalibrated on $batches batches" \
+  --output-prefix "$output" --title "$recipe: recalibrated on $batches batches$changes" \
   --command "$(reproducing recalibration_study.sh "${words[@]}")"
 [[ $dry_run == true ]] || summary "wrote $output.md and $output.csv"

@@ -49,6 +49,9 @@ hardware=${hardware:-$([[ -n $gpus ]] && printf gpu || printf cpu)}
 [[ $hardware == cpu ]] || gpus=${gpus:-1}
 [[ $gpus =~ ^([1-9][0-9]*)?$ ]] || fail "--gpus takes a number above 0, got $gpus"
 [[ $seeds =~ ^[0-9]+(,[0-9]+)*$ ]] || fail "--seeds takes numbers separated by commas, got $seeds"
+[[ $norms =~ ^[A-Za-z0-9_-]+(,[A-Za-z0-9_-]+)*$ ]] || fail "--norms takes names separated by commas, got '$norms'"
+[[ -z $(tr , '\n' <<<"$norms" | sort | uniq -d) ]] || fail "--norms names one twice: $norms"
+[[ -z $(tr , '\n' <<<"$seeds" | sort | uniq -d) ]] || fail "--seeds names one twice: $seeds"
 [[ $jobs =~ ^([1-9][0-9]*)?$ ]] || fail "--jobs takes a number above 0, got $jobs"
 IFS=, read -ra norm_list <<<"$norms"
 IFS=, read -ra seed_list <<<"$seeds"
@@ -152,7 +155,7 @@ for entry in "${entries[@]}"; do
 done
 wait
 failed=$((total - $(wc -l <"$finished")))
-((failed == 0)) || fail "$failed of $total runs failed, see above; the same command continues where they stopped"
+((failed == 0)) || fail "$failed of $total runs failed, see above; once the cause is gone, the same command continues where they stopped"
 
 run "${make_table[@]}"
 run "${make_curves[@]}"

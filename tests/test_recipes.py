@@ -9,6 +9,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
 from fairseq_powernorm import available_norms
 from fairseq_powernorm.recipes import (
+    check_average,
     choices,
     compose_run,
     generate_arguments,
@@ -146,6 +147,30 @@ def test_fairseq_reads_its_configuration_in_the_same_process():
     config = compose_run("smoke_de_en")
     args = options.parse_args_and_arch(options.get_training_parser(), train_arguments(config, "runs"))
     assert convert_namespace_to_omegaconf(args).model.arch == config.train.arch
+
+
+def test_a_recipe_has_the_name_of_its_file():
+    """A copy whose name was forgotten would take another recipe's runs for its own."""
+    with pytest.raises(ValueError, match=r"demo_de_en.yaml has recipe.name mine: .* make it demo_de_en"):
+        compose_run("demo_de_en", overrides=["recipe.name=mine"])
+
+
+@pytest.mark.parametrize("recipe", choices("recipe"))
+def test_every_recipe_leaves_the_checkpoints_that_it_averages(recipe):
+    check_average(compose_run(recipe))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override", "left"),
+    [
+        ("mix_de_en", "train.max-update=1999", "leaves 3 checkpoints by update"),
+        ("mix_de_en", "train.keep-interval-updates=4", "leaves 4 checkpoints by update"),
+        ("iwslt14_de_en", "train.keep-last-epochs=9", "leaves 9 checkpoints by epoch"),
+    ],
+)
+def test_too_few_checkpoints_for_an_average_are_noticed_before_the_training(recipe, override, left):
+    with pytest.raises(ValueError, match=left):
+        check_average(compose_run(recipe, overrides=[override]))
 
 
 def test_test_sets_are_numbered_as_the_data_has_them(tmp_path):

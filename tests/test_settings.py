@@ -42,6 +42,15 @@ def test_a_run_that_failed_before_its_first_checkpoint_binds_nobody(tmp_path):
     settings.check_same_run(compose_run("iwslt14_de_en"), folder)
 
 
+def test_runs_of_other_data_are_other_runs(tmp_path):
+    config = OmegaConf.create(OmegaConf.to_container(compose_run("multi30k_de_en")))
+    folder = begun(tmp_path, OmegaConf.merge(config, {"data": {"sha256": "a"}}), record=True)
+    settings.check_same_run(OmegaConf.merge(config, {"data": {"sha256": "a"}}), folder)
+    settings.check_same_run(config, folder)  # the data is gone since
+    with pytest.raises(ValueError, match=r"data.sha256 is a, asked for b"):
+        settings.check_same_run(OmegaConf.merge(config, {"data": {"sha256": "b"}}), folder)
+
+
 @pytest.fixture
 def trained(tmp_path):
     """A run that was trained and averaged."""

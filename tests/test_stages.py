@@ -72,7 +72,7 @@ def test_a_training_that_ran_out_of_patience_is_over(tmp_path, since, over):
 
 
 def test_a_gpu_recipe_without_a_gpu_ends_before_it_writes(tmp_path, monkeypatch):
-    config = recipe_with(tmp_path, "iwslt14_de_en")
+    config = recipe_with(tmp_path, "iwslt14_de_en", raw=["a"])
     config.hardware.name = "gpu"
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(ValueError, match="this one has 0; --hardware cpu trains without one"):
@@ -81,8 +81,30 @@ def test_a_gpu_recipe_without_a_gpu_ends_before_it_writes(tmp_path, monkeypatch)
 
 
 def test_a_disk_too_small_for_the_checkpoints_ends_before_the_training(tmp_path, limit_disk):
-    config = recipe_with(tmp_path, "iwslt14_de_en")
+    config = recipe_with(tmp_path, "iwslt14_de_en", raw=["a"])
     limit_disk(5 * 10**9)
     with pytest.raises(OSError, match=r"not enough room on the disk: 6.000 GB needed, 5.000 GB free"):
         stages.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_fingerprint_is_of_the_data(tmp_path):
+    config = compose_run("demo_de_en", overrides=[f"recipe.binarized='{tmp_path / 'bin'}'"])
+    assert "data" not in stages.with_fingerprint(config)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "dict.de.txt").write_text("a 1\n")
+    (tmp_path / "bin" / "train.de-en.de.bin").write_bytes(b"123")
+    first = stages.with_fingerprint(config).data.sha256
+    assert first == stages.with_fingerprint(config).data.sha256
+    (tmp_path / "bin" / "dict.de.txt").write_text("b 1\n")
+    second = stages.with_fingerprint(config).data.sha256
+    (tmp_path / "bin" / "train.de-en.de.bin").write_bytes(b"1234")
+    assert len({first, second, stages.with_fingerprint(config).data.sha256}) == 3
+
+
+def test_a_reference_that_is_missing_is_noticed_before_the_training(tmp_path):
+    config = compose_run("demo_de_en", overrides=[f"recipe.raw='{tmp_path}'"])
+    with pytest.raises(ValueError, match=r"test.en is not there, the reference of the recipe's test set test"):
+        stages.check_references(config)
+    (tmp_path / "test.en").touch()
+    stages.check_references(config)

@@ -32,6 +32,7 @@ LINE = re.compile(r"\| INFO \| (train_inner|valid) \| (\{.*\})$")
 KINDS = {"train_inner": "train", "valid": "valid"}
 BASELINE = "layer"
 SHOWN_SHARE = 0.8  # of the values, the smaller ones, that a panel has to show: losses begin high
+FEW_POINTS = 12  # of a curve: then all are shown
 DASHES = ("-", "--", ":", "-.")
 
 
@@ -147,6 +148,8 @@ def limits(curves: Curves, share: float = SHOWN_SHARE) -> tuple[float, float] | 
     if not values:
         return None
     ends = [curve[-1][1] for curve in curves.values() if math.isfinite(curve[-1][1])]
+    if max(map(len, curves.values())) < FEW_POINTS:
+        share = 1.0
     top = max(values[math.ceil(share * len(values)) - 1], *ends, values[0])
     room = 0.05 * (top - values[0]) or 0.5
     return values[0] - room, top + room
@@ -174,7 +177,8 @@ def draw(points: Sequence[Point], title: str) -> Figure:
             (lines[norm],) = axes.plot(*zip(*curve, strict=True), color=color, linestyle=dashes, linewidth=1.2)
             if bad := [updates for updates, value in curve if not math.isfinite(value)]:
                 logger.warning("%s seed %d: %s is not finite at update %d", norm, seed, heading, bad[0])
-        if heading.startswith("norm"):
+        values = [value for curve in curves.values() for _, value in curve if 0 < value < math.inf]
+        if heading.startswith("norm") and values and max(values) > 10 * min(values):
             axes.set_yscale("log")
         elif (shown := limits(curves, 1.0 if "minus" in heading else SHOWN_SHARE)) is not None:
             axes.set_ylim(shown)

@@ -32,7 +32,7 @@ def find_splits(folder: Path, languages: list[str]) -> dict[str, list[Path]]:
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()):
         split, _, language = path.name.removesuffix(".gz").rpartition(".")
-        if language in languages and (split in ("train", "valid") or split.startswith("test")):
+        if path.is_file() and language in languages and (split in ("train", "valid") or split.startswith("test")):
             if language in found.setdefault(split, {}):
                 raise ValueError(f"{folder} holds {found[split][language].name} and {path.name}: which is meant?")
             found[split][language] = path
@@ -77,6 +77,8 @@ def write_corpus(destination: str | Path, source: str | Path, languages: list[st
     """
     destination = Path(destination)
     splits = find_splits(Path(source), languages)
+    if destination.resolve() == Path(source).resolve():
+        raise ValueError(f"{source} is both the text and where it is to be written")
     names = {f"{split}.{language}" for split in splits for language in languages}
     for path in destination.glob("*") if destination.is_dir() else ():
         if path.is_file() and path.name not in names:
@@ -85,10 +87,16 @@ def write_corpus(destination: str | Path, source: str | Path, languages: list[st
         outputs = [destination / f"{split}.{language}" for language in languages]
         for path, output in zip(paths, outputs, strict=True):
             unpack(path, output)
-        pairs = list(zip(*read_parallel_lines(*outputs), strict=True))
+        try:
+            pairs = list(zip(*read_parallel_lines(*outputs), strict=True))
+        except ValueError as error:
+            text = str(error)
+            for path, output in zip(paths, outputs, strict=True):
+                text = text.replace(str(output), str(path))  # the file that can be mended
+            raise ValueError(text) from None
         kept = pairs if split.startswith("test") else [pair for pair in pairs if all(line.strip() for line in pair)]
         if not kept:
-            raise ValueError(f"{split} holds no pair with words on both sides")
+            raise ValueError(f"{paths[0]}: {split} holds no pair with words on both sides")
         if len(kept) < len(pairs):
             for output, lines in zip(outputs, zip(*kept, strict=True), strict=True):
                 with atomic_write(output) as stream:

@@ -56,6 +56,8 @@ def to_markdown(
         )
     if not any(row.norm == baseline for rows in tables.values() for row in rows):
         lines.append(f"- No Δ and no p, as {baseline} is not among the runs.")
+    if len({row.updates for rows in tables.values() for row in rows}) > 1:
+        lines.append("- The norms were trained for different numbers of updates, see the column: Δ and p include that.")
     lines += _preparation(tables, runs)
     lines.append(_provenance("Commit", [(run, f"`{run.commit}`") for run in runs]))
     lines.append(_provenance("Hardware", [(run, run.hardware) for run in runs]))

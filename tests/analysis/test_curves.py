@@ -60,9 +60,11 @@ def test_differences_are_to_the_same_seed_at_the_same_update(runs):
 
 
 def test_an_axis_shows_every_end_and_most_of_the_rest():
-    falling = [(at, 100.0 / at) for at in range(1, 11)]
-    low, high = curves.limits({("layer", 1): falling, ("power", 1): [(1, 100.0), (10, 60.0)]})
-    assert low < 10 and 60 < high < 100
+    falling = [(at, 100.0 / at) for at in range(1, 21)]
+    low, high = curves.limits({("layer", 1): falling, ("power", 1): [(1, 100.0), (20, 60.0)]})
+    assert low < 5 and 60 < high < 100
+    low, high = curves.limits({("layer", 1): falling[:11]})
+    assert low < 100 / 11 and high > 100  # a few points are all shown
     assert curves.limits({("layer", 1): [(1, math.nan)]}) is None
 
 

@@ -78,6 +78,19 @@ def test_bad_text_is_named(text, tmp_path, change, message):
         parallel_text.write_corpus(tmp_path / "out", text, LANGUAGES)
 
 
+def test_text_is_not_written_over_itself(text):
+    before = {path: path.read_bytes() for path in text.iterdir()}
+    with pytest.raises(ValueError, match="is both the text and where it is to be written"):
+        parallel_text.write_corpus(text / ".." / text.name, text, LANGUAGES)
+    assert before == {path: path.read_bytes() for path in text.iterdir()}
+
+
+def test_errors_name_the_file_that_can_be_mended(text, tmp_path):
+    write(text, "train.de.gz", "a", "b")
+    with pytest.raises(ValueError, match=f"{text}/train.de.gz has 2 lines, {text}/train.en.gz has 3 lines"):
+        parallel_text.write_corpus(tmp_path / "out", text, LANGUAGES)
+
+
 @pytest.mark.parametrize("languages", ["de", "de,de", "de,", "de,en,fr"])
 def test_two_languages_are_needed(text, monkeypatch, languages):
     monkeypatch.setattr(sys, "argv", ["x", "--from", str(text), "--languages", languages])

@@ -70,7 +70,12 @@ def test_an_unknown_option_ends_with_one_line(commands, root, name):
         ("prepare_parallel_text", [], "--name is missing"),
         ("prepare_parallel_text", ["--name", "../x"], "--name takes letters, digits"),
         ("prepare_parallel_text", ["--name", "not_there"], "--from, the folder with the text, is missing"),
+        ("prepare_parallel_text", ["--name", "x", "--merges", "0"], "--merges takes a number above 0, got 0"),
         ("curves", [], "--recipe is missing"),
+        ("run_recipe", ["--recipe", "demo_de_en", "--norms", ""], "--norms takes names separated by commas, got ''"),
+        ("run_recipe", ["--recipe", "demo_de_en", "--norms", "layer,"], "--norms takes names separated by commas"),
+        ("run_recipe", ["--recipe", "demo_de_en", "--norms", "layer,layer"], "--norms names one twice"),
+        ("run_recipe", ["--recipe", "demo_de_en", "--seeds", "1,2,1"], "--seeds names one twice"),
         ("recalibration_study", ["--recipe", "x", "--batches", "0"], "--batches takes a number above 0, got 0"),
         ("recalibration_study", ["--recipe", "x", "--runs", "/nowhere"], "/nowhere/x holds no run with running"),
         ("batch_size_study", ["--recipe", "demo_de_en", "--passes", "0"], "--passes takes numbers above 0"),
@@ -98,10 +103,10 @@ def test_the_measurements_of_a_cuda_device_as_commands(commands, root):
 
 @pytest.mark.slow
 def test_a_measurement_that_fails_keeps_the_others_from_nothing(commands, root, tmp_path):
-    words = ["--small", "--device", "cuda:99", "--parts", "decode,tests", "--output", tmp_path]
+    words = ["--small", "--device", "cpu:x", "--parts", "decode,tests", "--output", tmp_path]
     done = script(commands, root, "benchmark_cuda", *words)
     assert done.returncode == 1 and "error: not finished: decode;" in done.stderr
-    assert "--device cuda:99" in (tmp_path / "decode_cuda.log").read_text(encoding="utf-8")
+    assert "expected --device cpu" in (tmp_path / "decode_cuda.log").read_text(encoding="utf-8")
     assert "deselected" in (tmp_path / "tests_cuda.log").read_text(encoding="utf-8")
 
 
@@ -136,6 +141,12 @@ def test_text_in_a_folder_of_whatever_name(commands, root, tmp_path):
         assert (root / "data" / name / "text" / "test.a.fr").read_text() == "chien nummer 0 rennt\n"
         again = script(commands, root, "prepare_parallel_text", "--name", name, "--target", "fr")
         assert again.returncode == 0 and "is there already" in again.stderr
+        # What would lose the text, or leave the old data beside no text, is refused before anything is removed.
+        for place, message in (("nowhere", "no such folder"), (f"data/{name}/text", f"--from lies in data/{name}")):
+            words = ["--name", name, "--target", "fr", "--force", "--from", root / place]
+            refused = script(commands, root, "prepare_parallel_text", *words)
+            assert refused.returncode == 1 and message in refused.stderr
+            assert (root / "data" / name / "text" / "train.de").exists() and (root / "data-bin" / name).exists()
         assert not (root / "ran").exists() and not (tmp_path / "ran").exists()
     finally:
         for place in ("data", "data-bin"):
