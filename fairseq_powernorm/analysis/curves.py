@@ -180,7 +180,7 @@ def draw(points: Sequence[Point], title: str) -> Figure:
         values = [value for curve in curves.values() for _, value in curve if 0 < value < math.inf]
         if heading.startswith("norm") and values and max(values) > 10 * min(values):
             axes.set_yscale("log")
-        elif (shown := limits(curves, 1.0 if "minus" in heading else SHOWN_SHARE)) is not None:
+        elif (shown := limits(curves, SHOWN_SHARE if heading.endswith("loss") else 1.0)) is not None:
             axes.set_ylim(shown)
         axes.set_title(heading, loc="left", fontsize=10, fontweight="bold")
         axes.set_xlabel("updates")
