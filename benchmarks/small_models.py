@@ -8,7 +8,7 @@ from bench_norms import sentence_lengths
 from fairseq import options
 from fairseq.data import Dictionary
 from fairseq.tasks.translation import TranslationTask
-from torch import Tensor, nn
+from torch import nn
 
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
 
@@ -80,8 +80,3 @@ def sample(words: Dictionary, tokens: int, longest: int, device: torch.device) -
         "nsentences": sentences,
         "id": torch.arange(sentences),
     }
-
-
-def real_tokens(target: Tensor, words: Dictionary) -> int:
-    """The tokens of a batch that are not padding."""
-    return int(target.ne(words.pad()).sum())
