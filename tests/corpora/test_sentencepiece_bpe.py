@@ -4,8 +4,8 @@ import pytest
 import sentencepiece
 
 from fairseq_powernorm.corpora import multi30k
+from fairseq_powernorm.corpora.demo.corpus import write_corpus
 from fairseq_powernorm.corpora.sentencepiece_bpe import encode_corpus
-from fairseq_powernorm.corpora.synthetic import write_corpus
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fairseq_powernorm.corpora.demo.corpus import write_corpus
 from fairseq_powernorm.corpora.sentencepiece_bpe import encode_corpus
-from fairseq_powernorm.corpora.synthetic import write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
