@@ -23,7 +23,7 @@ ALLOWED = {
     "checkpoints": {"flags", "spec", "registry", "norms", "files", "distributed", "transformer"},
     "corpora": {"files"},
     "scoring": {"files"},
-    "analysis": {"files"},
+    "analysis": {"files", "scoring"},
     "recipes": set(),
     "execution": {"recipes"},
     "settings": {"files"},
@@ -34,9 +34,10 @@ ALLOWED = {
     "command_line": {"transformer", "checkpoints", "files", "kernels"},
 }
 OUTSIDE = {
-    "fairseq": {"transformer", "command_line", "checkpoints"},
+    "fairseq": {"transformer", "command_line", "checkpoints", "corpora"},
     "fairseq_cli": {"command_line"},
     "triton": {"kernels"},
+    "scipy": {"analysis"},
     "matplotlib": {"analysis"},
     "hydra": {"recipes", "sweep"},
     "sacrebleu": {"scoring"},

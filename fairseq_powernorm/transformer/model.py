@@ -12,6 +12,7 @@ from torch import nn
 
 from ..flags import add_norm_flags, stack_spec
 from ..kernels.backend import describe
+from ..registry import describe_stack
 from . import restarts, trainer_hooks
 from .decoder import PowerNormTransformerDecoder
 from .encoder import PowerNormTransformerEncoder
@@ -74,6 +75,8 @@ class PowerNormTransformerModel(TransformerModel):
         """
         args = as_command_line(cls, args)
         device_type = "cuda" if torch.cuda.is_available() and not getattr(args, "cpu", False) else "cpu"
+        for stack in ("encoder", "decoder"):
+            logger.info("norms of the %s: %s", stack, describe_stack(stack_spec(args, stack)))
         logger.info("batch norms are trained by %s", describe(device_type))
         forbid_eval()
         restarts.install()

@@ -19,6 +19,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.optim.lr_scheduler.reduce_lr_on_plateau import ReduceLROnPlateauLRSchedule
 from fairseq.tasks.fairseq_task import FairseqTask
+from fairseq.trainer import Trainer
 from torch.distributed import ProcessGroup
 
 from ..checkpoints.resume import (
@@ -31,6 +32,7 @@ from ..checkpoints.resume import (
     repair_last_checkpoint,
 )
 from ..distributed import number_of_ranks
+from .norm_flags_of_checkpoints import check_same_norms
 
 logger = logging.getLogger(__name__)
 
@@ -217,6 +219,15 @@ def install() -> None:
         finally:
             del trainer.task.get_checkpoint_dict
 
+    stock_restore = Trainer.load_checkpoint
+
+    @functools.wraps(stock_restore)
+    def restore(self, filename, reset_optimizer=False, *args, **kwargs):
+        if hasattr(self.cfg.model, "norm_type") and os.path.isfile(filename):
+            check_same_norms(self.cfg.model, filename, fine_tuning=reset_optimizer)
+        return stock_restore(self, filename, reset_optimizer, *args, **kwargs)
+
+    Trainer.load_checkpoint = restore
     load_checkpoint.goes_on = True
     checkpoint_utils.load_checkpoint, checkpoint_utils.save_checkpoint = load_checkpoint, save_checkpoint
     if file_io.IOPathManager is None:  # iopath has storage of its own, not on this machine
