@@ -106,7 +106,7 @@ def run_fairseq(
     """
     command = shell_command(program, arguments, launcher)
     # Training goes through powernorm-train, which restores what fairseq's checkpoints leave out.
-    module = ["fairseq_powernorm.command_line", "train"] if program == "train" else [f"fairseq_cli.{program}"]
+    module = ["fairseq_powernorm.transformer.commands", "train"] if program == "train" else [f"fairseq_cli.{program}"]
     start = ["torch.distributed.run", *launcher, "-m", *module] if launcher else module
     logger.info("+ %s", command)
     log.parent.mkdir(parents=True, exist_ok=True)

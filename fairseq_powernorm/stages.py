@@ -175,7 +175,7 @@ def recalibrate(config: DictConfig, folder: Path) -> None:
         logger.info("%s: recalibrated already (%s)", label_of(config), output)
         return
     from .checkpoints.io import save_checkpoint
-    from .checkpoints.recalibrate import recalibrate_checkpoint
+    from .transformer.recalibrate import recalibrate_checkpoint
 
     check_data(config)
     recalibrated = recalibrate_checkpoint(

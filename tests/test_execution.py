@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from fairseq_powernorm import command_line, execution
+from fairseq_powernorm import execution
+from fairseq_powernorm.transformer import commands
 
 
 def test_a_command_can_be_pasted_into_a_shell():
@@ -50,13 +51,13 @@ def test_the_record_names_versions_and_hardware():
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["data"], ["data", "--user-dir", command_line.USER_DIR]),
+        (["data"], ["data", "--user-dir", commands.USER_DIR]),
         (["data", "--user-dir", "mine"], ["data", "--user-dir", "mine"]),
         (["data", "--user-dir=mine"], ["data", "--user-dir=mine"]),
     ],
 )
 def test_the_user_dir_is_filled_in_once(arguments, expected):
-    assert command_line.with_user_dir(arguments) == expected
+    assert commands.with_user_dir(arguments) == expected
 
 
 @pytest.mark.parametrize(
@@ -69,4 +70,4 @@ def test_the_user_dir_is_filled_in_once(arguments, expected):
     ],
 )
 def test_options_are_read_as_argparse_does(arguments, value):
-    assert command_line.option(arguments, "--path") == value
+    assert commands.option(arguments, "--path") == value
