@@ -9,7 +9,6 @@ a line, in the order of fairseq's numbers (``test``, ``test1``, …).
 import argparse
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -18,13 +17,12 @@ from pathlib import Path
 
 from ..files import atomic_write, run_command_line
 from .parallel_lines import find_splits, number_of_workers, read_rows
-from .plain_text import CONTROL_SYMBOLS
+from .plain_text import CONTROL_SYMBOLS, FAIRSEQ_SPACES
 
 logger = logging.getLogger(__name__)
 
 POSITIONS = 1024  # fairseq's default of --max-source-positions and --max-target-positions
 LINES_READ_BACK = 1000  # of each side of a split, evenly spaced; the lengths of all lines are compared
-_OTHER_WHITE_SPACE = re.compile(r"[^\S ]")
 
 
 def fairseq_names(splits: dict[str, list[Path]]) -> dict[str, str]:
@@ -47,7 +45,7 @@ def check_text(splits: dict[str, list[Path]]) -> None:
                 words = line.split(" ")
                 if not line.strip():
                     raise ValueError(f"{path}, line {rows}: empty")
-                if (found := _OTHER_WHITE_SPACE.search(line)) is not None:
+                if (found := FAIRSEQ_SPACES.search(line)) is not None:
                     raise ValueError(f"{path}, line {rows}: white space other than U+0020, {found[0]!r}")
                 if (symbol := next((symbol for symbol in CONTROL_SYMBOLS if symbol in words), None)) is not None:
                     raise ValueError(f"{path}, line {rows}: {symbol} is one of fairseq's control symbols")

@@ -19,7 +19,8 @@ import regex
 SENTENCEPIECE_SPACE = "\u2581"
 CONTROL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")  # of fairseq's dictionaries: a word like these is read as one
 
-OTHER_SPACES = re.compile(rf"[^\S ]|{SENTENCEPIECE_SPACE}")
+FAIRSEQ_SPACES = re.compile(r"[^\S ]")  # other than U+0020
+OTHER_SPACES = re.compile(rf"[^\S ]|{SENTENCEPIECE_SPACE}")  # and those of any tool
 _INVISIBLE = regex.compile(r"[\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]*")
 
 
