@@ -5,9 +5,9 @@ import sentencepiece
 from fairseq.data.data_utils import post_process
 
 from fairseq_powernorm.corpora import multi30k
+from fairseq_powernorm.corpora.demo.corpus import write_corpus
 from fairseq_powernorm.corpora.plain_text import CONTROL_SYMBOLS, single_spaces
 from fairseq_powernorm.corpora.sentencepiece_bpe import encode_corpus
-from fairseq_powernorm.corpora.synthetic import write_corpus
 from fairseq_powernorm.files import read_lines
 
 

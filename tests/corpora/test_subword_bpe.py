@@ -9,9 +9,9 @@ from subword_nmt.apply_bpe import BPE
 from subword_nmt.learn_bpe import learn_bpe
 
 from fairseq_powernorm.corpora import subword_bpe
+from fairseq_powernorm.corpora.demo.corpus import write_corpus
 from fairseq_powernorm.corpora.plain_text import CONTROL_SYMBOLS, single_spaces
 from fairseq_powernorm.corpora.subword_bpe import encode_corpus, learn_merges, read_codes
-from fairseq_powernorm.corpora.synthetic import write_corpus
 from fairseq_powernorm.files import read_lines
 
 IWSLT14 = Path(__file__).resolve().parents[3] / "shared" / "data" / "iwslt14"
