@@ -1,4 +1,4 @@
-"""fairseq-preprocess with its input looked at before, and its output compared with it after.
+"""fairseq-preprocess, with its input checked before and its output compared with the input after.
 
     python -m fairseq_powernorm.corpora.binarize --text data/x/bpe --destination data-bin/x --languages de,en
 
@@ -32,11 +32,11 @@ def fairseq_names(splits: dict[str, list[Path]]) -> dict[str, str]:
 
 
 def check_text(splits: dict[str, list[Path]]) -> None:
-    """Looks for what fairseq would read otherwise than it stands there.
+    """Checks that fairseq will read every line and word as it is written.
 
     Raises:
-        ValueError: sides of different lengths, a line without words, white space that is not U+0020 (fairseq parts
-            words or lines at it), or one of fairseq's control symbols; the message names file and line.
+        ValueError: sides of different lengths, a line without words, white space that is not U+0020 (at which fairseq
+            would split words or lines), or one of fairseq's control symbols; the message names file and line.
     """
     for split, paths in splits.items():
         rows = too_long = 0
@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, required=True, help="file for the output of fairseq-preprocess")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("fairseq").setLevel(logging.WARNING)  # it says what it loads, and what is not installed
     binarize(arguments.text, arguments.destination, arguments.languages.split(","), arguments.log)
 
 

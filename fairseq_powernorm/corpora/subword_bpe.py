@@ -3,9 +3,9 @@
     python -m fairseq_powernorm.corpora.subword_bpe --text data/x/tokenized --destination data/x/bpe --merges 10000
 
 The merges are those of ``subword-nmt learn-bpe`` on the training text of all languages, one after the other, and the
-text that of ``subword-nmt apply-bpe``; what is ours is that words are counted and split by all cores. Two words differ:
-one that has white space in it to fairseq is several, and where a subword would read as something else (one of fairseq's
-control symbols, or a last one that ends in ``@@``, behind which fairseq takes the word to go on), it is two.
+text that of ``subword-nmt apply-bpe``; what is ours is that words are counted and split by all cores. Two things that
+fairseq would misread differ: words end at all of fairseq's white space, and a subword is split in two if it is one of
+fairseq's control symbols, or the last of its word and ends in ``@@``.
 """
 
 import argparse

@@ -189,7 +189,7 @@ def test_text_in_a_folder_of_whatever_name(commands, root, tmp_path):
         # What would lose the text, or leave the old data beside no text, is refused before anything is removed.
         (folder / "test 2014.fr").write_text("\n", encoding="utf-8")
         cases = {"nowhere": "no such folder", f"data/{name}/text": f"--from lies in data/{name}"}
-        for place, message in {**cases, folder: "test 2014.fr, line 1: empty"}.items():
+        for place, message in {**cases, folder: "test 2014.fr, line 1: blank"}.items():
             words = ["--name", name, "--target", "fr", "--force", "--from", root / place]
             refused = script(commands, root, "prepare_parallel_text", *words)
             assert refused.returncode == 1 and message in refused.stderr
