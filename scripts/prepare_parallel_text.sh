@@ -45,13 +45,12 @@ done
 
 require_package
 corpus=("$python" -m fairseq_powernorm.corpora.parallel_text --from "${from:-DIR}" --languages "$source,$target")
-splits=train,valid,test
-if [[ -n $from ]] && { [[ $force == true ]] || ! is_prepared "$name"; }; then
-  splits=$("${corpus[@]}")  # before anything is removed
+if [[ $dry_run == false ]] && { [[ $force == true ]] || ! is_prepared "$name"; }; then
+  "${corpus[@]}" >/dev/null  # reads all of it, before anything is removed
+  force=true  # what an earlier preparation left may be of other text
 fi
-begin_preparation "$name" "$force" text bpe
-run "${corpus[@]}" --destination "data/$name/text"
+begin_preparation "$name" "$force" text raw bpe
+run "${corpus[@]}" --destination "data/$name"
 run "$python" -m fairseq_powernorm.corpora.subword_bpe --text "data/$name/text" --destination "data/$name/bpe" \
-  --languages "$source,$target" --splits "$splits" --merges "$merges"
-binarize "$name" "data/$name/bpe" "$source" "$target" "$splits"
-end_preparation "$name"
+  --languages "$source,$target" --merges "$merges"
+binarize "$name" "$source" "$target"

@@ -2,10 +2,11 @@
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from .group_scaling import group_scaling
 from .precision import at_least_float32
-from .rows import normalize
+from .rows import gradient, normalize
 
 
 def scale_and_shift(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -37,11 +38,51 @@ def normalize_by_constants(
     Returns:
         (N, C) in the dtype of ``rows``.
     """
-    if (groups or rows.dtype != square_deviation.dtype) and not torch.is_grad_enabled():
-        # One pass, which knows no gradient.
-        return normalize(rows, None, mean, square_deviation, weight, bias, eps, groups)[0]
+    if not groups and rows.dtype == square_deviation.dtype:
+        return by_operators(rows, mean, square_deviation, weight, bias, eps, groups)
+    if torch.is_grad_enabled():  # the same pass, so that the same numbers come out
+        return NormalizeByConstantsFunction.apply(rows, weight, bias, mean, square_deviation, eps, groups)
+    return normalize(rows, None, mean, square_deviation, weight, bias, eps, groups)[0]
+
+
+def by_operators(
+    rows: Tensor,
+    mean: Tensor | None,
+    square_deviation: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    groups: int,
+) -> Tensor:
+    """:func:`normalize_by_constants` by plain operators, which can be differentiated any number of times."""
     scale = at_least_float32(weight) * (square_deviation + eps).rsqrt()
     shift = at_least_float32(bias) if mean is None else at_least_float32(bias) - mean * scale
-    if groups:
-        rows = group_scaling(rows, groups, eps)
-    return scale_and_shift(rows, scale, shift)
+    scaled = group_scaling(at_least_float32(rows), groups, eps) if groups else rows
+    return scale_and_shift(scaled, scale, shift).to(rows.dtype)
+
+
+class NormalizeByConstantsFunction(Function):
+    """Forward and backward in one fused pass each; see :func:`normalize_by_constants`."""
+
+    @staticmethod
+    def forward(ctx, rows, weight, bias, mean, square_deviation, eps, groups):
+        """Y, (N, C); keeps what the backward pass needs."""
+        ctx.save_for_backward(rows, weight, bias, mean, square_deviation)
+        ctx.settings = eps, groups
+        return normalize(rows, None, mean, square_deviation, weight, bias, eps, groups)[0]
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        """dX, dγ, dβ."""
+        rows, weight, bias, mean, square_deviation = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again
+            inputs = [tensor if tensor.requires_grad else tensor.detach().requires_grad_() for tensor in (rows, weight)]
+            output = by_operators(inputs[0], mean, square_deviation, inputs[1], bias, *ctx.settings)
+            gradients = torch.autograd.grad(output, inputs, grad_output, create_graph=True)
+            return *gradients, at_least_float32(grad_output).sum(dim=0).to(bias.dtype), *[None] * 4
+        nothing = torch.zeros_like(square_deviation)  # constants: no gradient passes through μ and d
+        projections = nothing, None if mean is None else nothing
+        grad_rows, grad_weight, grad_bias = gradient(
+            rows, grad_output, None, mean, square_deviation, weight, *projections, *ctx.settings
+        )
+        return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(bias.dtype), *[None] * 4

@@ -1,12 +1,13 @@
 """BatchNorm over tokens (Ioffe and Szegedy 2015) with padding left out."""
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from .precision import at_least_float32
 from .reduction import Reduce, keep_local
 from .rows import gradient, gradient_sums, normalize
+from .second_derivative import differentiable_gradient
 
 
 class BatchNormFunction(Function):
@@ -20,10 +21,12 @@ class BatchNormFunction(Function):
         return normalize(rows, padding, mean, variance, weight, bias, eps, groups)[0]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_output):
         """dX, dγ, dβ."""
         rows, weight, padding, mean, variance, count = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            given = rows, weight, grad_output, padding, *ctx.settings
+            return *differentiable_gradient(*given, centred=True, reduce=ctx.reduce), *[None] * 7
         gamma, tokens = at_least_float32(weight), count.clamp(min=1)
         grad_weight, grad_bias = gradient_sums(rows, grad_output, padding, mean, variance, *ctx.settings)
         projection_sum, mean_sum = ctx.reduce([gamma * grad_weight, gamma * grad_bias])

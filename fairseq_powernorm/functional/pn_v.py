@@ -1,12 +1,13 @@
 """PN-V: divide by the batch's quadratic mean, no centring (Shen et al. 2020, Definition 1)."""
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from .precision import at_least_float32
 from .reduction import Reduce, keep_local
 from .rows import gradient, gradient_sums, normalize
+from .second_derivative import differentiable_gradient
 
 
 class PNVFunction(Function):
@@ -20,10 +21,12 @@ class PNVFunction(Function):
         return normalize(rows, padding, None, square_mean, weight, bias, eps, groups)[0]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_output):
         """dX, dγ, dβ."""
         rows, weight, padding, square_mean, count = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            given = rows, weight, grad_output, padding, *ctx.settings
+            return *differentiable_gradient(*given, centred=False, reduce=ctx.reduce), *[None] * 6
         grad_weight, grad_bias = gradient_sums(rows, grad_output, padding, None, square_mean, *ctx.settings)
         (projection_sum,) = ctx.reduce([at_least_float32(weight) * grad_weight])
         projection = projection_sum / count.clamp(min=1)

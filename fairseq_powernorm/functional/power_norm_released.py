@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from .affine import scale_and_shift
 from .precision import at_least_float32
+from .second_derivative import first_derivative_only
 
 
 class ReleasedStatistics(NamedTuple):
@@ -44,7 +44,7 @@ class PowerNormReleasedFunction(Function):
         return scale_and_shift(rows, at_least_float32(weight) * forward_inverse_root, at_least_float32(bias))
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only("power-released")
     def backward(ctx, grad_output):
         """dX, dγ, dβ; moves E."""
         rows, weight, forward_inverse_root, batch_inverse_root = ctx.saved_tensors

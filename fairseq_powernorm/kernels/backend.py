@@ -29,11 +29,14 @@ def mode() -> str:
 
 
 def backend_for(rows: Tensor) -> ModuleType | None:
-    """The module whose functions take ``rows``, or None for plain torch.
+    """The module whose functions take ``rows``, or None for plain torch: always in a graph that ``torch.compile`` or
+    ``torch.export`` traces, as the compiler fuses torch's own operators.
 
     Raises:
         ValueError: the variable asks for kernels (``force``), and there are none for this device and dtype.
     """
+    if torch.compiler.is_compiling():
+        return None
     chosen = mode()
     if chosen == "off" or rows.device.type == "meta":  # shapes without values
         return None

@@ -4,6 +4,7 @@ The scripts of scripts/ are these verbs by other names. Each has ``--help``; ``-
 """
 
 import argparse
+import inspect
 import logging
 import os
 import re
@@ -16,12 +17,17 @@ from typing import NoReturn
 from omegaconf import DictConfig
 
 from ..files import run_command_line
+from . import plan, recipes, stages
+from .commands import stage_commands
 from .configuration import ROOT, choices, compose_run, run_folder
 from .processes import exit_on_sigterm, read_and_write_utf8
+from .run_folder import load_config, vary_run
 
 logger = logging.getLogger(__name__)
 
 SCRIPT = os.environ.get("POWERNORM_SCRIPT")  # of scripts/, where one of them was called
+NORMS = "layer,batch,pn-v,power"
+CELLS = "layer,batch-plain,batch,pn-v-plain,pn-v,power-plain,power-warmup-only,power-scaling-only,power"
 MESSAGES = (  # argparse's, and ours
     (r"^the following arguments are required: (.*)", r"\1 is missing"),
     (r"^argument (--[a-z-]+)\S*: expected one argument", r"\1 needs a value"),
@@ -78,10 +84,6 @@ def folder(text: str) -> Path:
 
 def one_run(options: Options) -> None:
     """One stage of a run, or all of them."""
-    from . import stages
-    from .commands import stage_commands
-    from .run_folder import load_config
-
     if options.run is not None:
         config, own = load_config(options.run), options.run
     elif options.recipe is None:
@@ -99,21 +101,16 @@ def one_run(options: Options) -> None:
 
 
 def second_ending(options: Options) -> None:
-    """Everything after the average once more, with other settings."""
-    from . import stages
-    from .run_folder import vary_run
-
+    """Goes through everything after a run's average once more, with other settings."""
     config = vary_run(options.run, options.into, options.override)
     stages.run_stages(config, options.into, stages.AFTER_AVERAGE)
 
 
-def planned(name: str) -> Callable[[Options], None]:
-    """The verb of a plan of :mod:`.recipes`: prints it or carries it out."""
+def planned(make_plan: Callable[[Options, str], plan.Plan]) -> Callable[[Options], None]:
+    """The verb of a plan: prints it or carries it out."""
 
     def verb(options: Options) -> None:
-        from . import plan, recipes
-
-        steps = getattr(recipes, name)(options, this_command())
+        steps = make_plan(options, this_command())
         if options.dry_run:
             plan.print_plan(steps)
             return
@@ -123,6 +120,7 @@ def planned(name: str) -> Callable[[Options], None]:
             logger.info("stopped; the same command continues where the runs are")
             raise
 
+    verb.__doc__ = make_plan.__doc__
     return verb
 
 
@@ -133,7 +131,8 @@ def this_command() -> str:
 
 
 def table(options: Options) -> None:
-    """BLEU by norm, as Markdown and CSV, and a chart."""
+    """Makes the table of a recipe's finished runs: BLEU by norm, the difference to LayerNorm with sacreBLEU's paired
+    bootstrap, seeds, updates, time; and a bar chart."""
     from ..analysis import bar_chart
     from ..scoring import table
 
@@ -154,7 +153,7 @@ def published(config: DictConfig) -> list[str]:
 
 
 def curves(options: Options) -> None:
-    """Losses by update."""
+    """Draws training and validation loss of a recipe's runs by update, as CSV and chart; runs may be under way yet."""
     from ..analysis import curves
 
     output = options.output or options.runs / options.recipe / "curves"
@@ -163,33 +162,30 @@ def curves(options: Options) -> None:
     logger.info("wrote %s.csv and %s.png", output, output)
 
 
-def make_parser() -> Parser:
-    """The parser of all verbs."""
+def option(text: str, metavar: str | None = None, type: Callable | None = None, default=None, **others) -> dict:
+    """The keywords of ``add_argument`` that are given."""
+    given = {"help": text, "metavar": metavar, "type": type, "default": default}
+    return {name: value for name, value in given.items() if value is not None} | others
+
+
+def options_by_name() -> dict[str, dict]:
+    """Every option that a verb may take."""
     names, numbers = listed("names", "[A-Za-z0-9_-]+"), listed("numbers", "[0-9]+", int)
-    some_passes = listed("numbers above 0", "[1-9][0-9]*", int)
     known = {group: ", ".join(choices(group)) for group in ("recipe", "norm", "hardware")}
-
-    def option(text: str, metavar: str | None = None, type: Callable | None = None, default=None, **others) -> dict:
-        given = {"help": text, "metavar": metavar, "type": type, "default": default}
-        return {name: value for name, value in given.items() if value is not None} | others
-
     override = "a Hydra override, such as train.max-update=100; ++train.KEY=VALUE sets a flag that the recipe has not"
-    gpus = (
-        "CUDA devices of this machine to use. A run trains on as many as an update has full passes for; as many runs "
-        "as fit go on side by side"
-    )
-    arguments = {
+    gpus = "CUDA devices of this machine to use; a run trains on as many as an update has full passes for, as many runs"
+    return {
         "recipe": option(f"one of: {known['recipe']}", "NAME", required=True),
         "norm": option(f"one of: {known['norm']} (default %(default)s)", "NAME", default="power"),
-        "norms": option(f"of {known['norm']} (default %(default)s)", "LIST", names, "layer,batch,pn-v,power"),
+        "norms": option(f"of {known['norm']} (default %(default)s)", "LIST", names, NORMS),
         "seed": option("of initialization, data order and dropout (default %(default)s)", "N", int, 1),
         "seeds": option("seeds, separated by commas (default %(default)s)", "LIST", numbers, "1"),
         "hardware": option(f"one of: {known['hardware']} (default cpu; with --gpus, gpu)", "NAME"),
-        "gpus": option(gpus, "N", number),
+        "gpus": option(f"{gpus} as fit go on side by side", "N", number),
         "jobs": option("runs at the same time (default: one a core on cpu, else what fits --gpus)", "N", number),
         "runs": option("folder of all runs (default runs)", "DIR", folder, ROOT / "runs"),
         "run": option("the run's folder, RUNS/RECIPE/NORM/seedN", "DIR", folder),
-        "into": option("folder of the second endings", "DIR", folder),
+        "into": option("folder of the second endings (default RUNS/recalibrated_N)", "DIR", folder),
         "from": option("the raw data's folder, handed to the recipe's preparation", "DIR", folder, dest="source"),
         "override": option(f"{override}; may be repeated", "KEY=VALUE", action="append", default=[]),
         "output": {"type": folder, "metavar": "PREFIX"},
@@ -198,84 +194,54 @@ def make_parser() -> Parser:
             "which of hardware.nodes machines this is (default: Slurm's); 0 keeps the records", "N", int
         ),
         "passes": option(
-            "that make an update (default %(default)s: 1 x 4096 … 8 x 512)", "LIST", some_passes, "1,2,4,8"
+            "that make an update (default %(default)s: 1 x 4096 … 8 x 512 tokens)",
+            *("LIST", listed("numbers above 0", "[1-9][0-9]*", int), "1,2,4,8"),
         ),
         "batches": option("batches of training data to estimate on (default %(default)s)", "N", number, 100),
         "dry-run": option("print every command and do nothing", action="store_true"),
     }
-    aliases = {"norms": ["--norm"], "seeds": ["--seed"]}
+
+
+def make_parser() -> Parser:
+    """The parser of all verbs; a verb's help is its function's docstring."""
     parser = Parser(prog="powernorm-run", description="Whole recipes, single stages of a run, tables and studies.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
+    known = options_by_name()
 
-    def add(
-        verb: str, function: Callable[[Options], None], text: str, options: str, output: str = "", **changes
-    ) -> None:
+    def add(verb: str, function: Callable[[Options], None], options: str, output: str = "", **changes) -> None:
+        documented = stages.STAGES.get(verb, function)
+        text = re.split(r"\n\n(?:Args|Raises):", inspect.getdoc(documented) or "")[0].replace("``", "")
         added = verbs.add_parser(
-            verb, help=text.split(":")[0], description=text, prog=SCRIPT or f"powernorm-run {verb}"
+            verb, help=text.split("\n")[0], description=text, prog=SCRIPT or f"powernorm-run {verb}"
         )
         added.set_defaults(function=function, run=None, node_rank=None)
-        changes["output"] = {"help": f"writes {output}, replacing what is there"}
+        changes["output"] = option(f"writes {output}, replacing what is there")
         for name in options.split():
-            added.add_argument(f"--{name}", *aliases.get(name, []), **{**arguments[name], **changes.get(name, {})})
+            aliases = [f"--{name.removesuffix('s')}"] if name in ("norms", "seeds") else []
+            added.add_argument(f"--{name}", *aliases, **{**known[name], **changes.get(name, {})})
 
-    several = "recipe norms seeds hardware gpus jobs runs output from override dry-run"
-    text = (
-        "A whole recipe: prepares the data, trains, averages, translates and scores every norm with every seed, and\n"
-        "makes the table. What is done already is skipped; an interrupted training continues after its last checkpoint."
-    )
+    several, three = "recipe norms seeds hardware gpus jobs runs output from override dry-run", {"default": "1,2,3"}
     made = "PREFIX.md, .csv, .png, and _curves.csv and .png (default RUNS/RECIPE/table)"
-    add("recipe", planned("plan_recipe"), text, several, made)
-    text = (
-        "Table 1 of the PowerNorm paper: LN, BN, PN-V and PN by one recipe over several seeds, from the archives to\n"
-        "the scores, with the paper's figures beside. iwslt14_de_en needs one GPU, wmt14_en_de_big several,\n"
-        "multi30k_de_en hours on two CPU cores. Stopped or killed at any point, the same command continues."
-    )
-    add("table1", planned("plan_recipe"), text, several, made, seeds={"default": "1,2,3"})
-
-    single = "recipe norm seed hardware runs override dry-run"
-    for verb, text in {
-        "train": "Trains one norm by a recipe; continues after the last checkpoint if it was interrupted",
-        "run": "Goes through every stage of one run",
-    }.items():
-        text += ".\nOutput: RUNS/RECIPE/NORM/seedN with config.yaml, train.log, checkpoints/ and, at the end, run.json."
-        add(verb, one_run, text, f"{single} node-rank", hardware={"default": "cpu"})
-    for verb, text in {
-        "average": "Averages the checkpoints of a finished run that its recipe names, in float64: RUN/averaged.pt",
-        "recalibrate": "Estimates an average's running statistics anew, if the recipe says so: RUN/recalibrated.pt",
-        "translate": "Translates the recipe's test sets by beam search: RUN/TEST_SET/hypothesis.txt and reference.txt",
-        "score": "Scores a run's translations with sacreBLEU, prints BLEU and signature: RUN/TEST_SET/score.json",
-    }.items():
-        text += ".\nWhat exists is left as it is. The run is named by its folder, or by its recipe, norm and seed."
-        add(verb, one_run, text, f"run {single}", recipe={"required": False}, hardware={"default": "cpu"})
-    text, needed = "Everything after a run's average once more, with other settings.", {"required": True}
+    add("recipe", planned(recipes.plan_recipe), several, made)
+    add("table1", planned(recipes.plan_table1), several, made, seeds=three)
+    single, cpu, needed = "recipe norm seed hardware runs override dry-run", {"default": "cpu"}, {"required": True}
+    for verb in ("run", *stages.STAGES):
+        if verb in ("run", "train"):
+            add(verb, one_run, f"{single} node-rank", hardware=cpu)
+        else:
+            add(verb, one_run, f"run {single}", recipe={"required": False}, hardware=cpu)
     setting = option("a setting of recalibrate, generate or score; may be repeated")
-    add("second-ending", second_ending, text, "run into override", run=needed, into=needed, override=setting)
-
-    text = (
-        "The table of a recipe's finished runs: BLEU by norm, the difference to LayerNorm with sacreBLEU's paired\n"
-        "bootstrap, seeds, updates, time; and a bar chart."
-    )
-    made = "PREFIX.md, .csv and .png (default RUNS/RECIPE/table)"
-    add("table", table, text, "recipe runs output command override", made)
-    text = "Training and validation loss of a recipe's runs by update: CSV and chart; runs may still be under way."
-    add("curves", curves, text, "recipe runs output", "PREFIX.csv and .png (default RUNS/RECIPE/curves)")
-
-    text = (
-        "How a norm bears small batches: the same update in one pass or in several smaller ones (--update-freq).\n"
-        "What changes is how many tokens a batch statistic is taken over. Runs of 512 tokens a pass go to RUNS/512."
-    )
+    add("second-ending", second_ending, "run into override", run=needed, into=needed, override=setting)
+    add("table", table, "recipe runs output command override", "PREFIX.md, .csv and .png (default RUNS/RECIPE/table)")
+    add("curves", curves, "recipe runs output", "PREFIX.csv and .png (default RUNS/RECIPE/curves)")
     own_runs = option("folder of all runs (default runs/batch_sizes)", default=ROOT / "runs" / "batch_sizes")
     made = "PREFIX.md, .csv and .png (default RUNS/RECIPE)"
-    add("batch-sizes", planned("plan_batch_sizes"), text, f"{several} passes", made, runs=own_runs)
-    text = (
-        "What recalibration changes: every finished run of a recipe gets a second ending, in which the running\n"
-        "statistics of its average are estimated anew, and is translated and scored again; a table of\n"
-        "BLEU before and after comes out. Runs of norms without running statistics (layer) are left out."
-    )
+    add("batch-sizes", planned(recipes.plan_batch_sizes), f"{several} passes", made, runs=own_runs)
+    made = "PREFIX.md, .csv and .png (default RUNS/RECIPE/ablation)"
+    add("ablation", planned(recipes.plan_ablation), several, made, norms={"default": CELLS}, seeds=three)
     chosen, made = "recipe batches runs into jobs output override dry-run", "PREFIX.md and .csv"
-    into = option("folder of the second endings (default RUNS/recalibrated_N)")
     one = option("runs at the same time (default 1)")
-    add("recalibration", planned("plan_recalibration"), text, chosen, made, into=into, jobs=one, override=setting)
+    add("recalibration", planned(recipes.plan_recalibration), chosen, made, jobs=one, override=setting)
     return parser
 
 

@@ -31,9 +31,9 @@ def job_of(config: DictConfig, folder: Path, arguments: Sequence[str]) -> Job:
 
 
 def plan_recipe(options: argparse.Namespace, command: str) -> list[Command | Jobs]:
-    """A whole recipe: prepares the data, runs every norm with every seed, makes the table and the chart of the losses.
-
-    Every name, override and setting is checked, and with it the devices and the room on the disk.
+    """Goes through a whole recipe: prepares the data, trains, averages, translates and scores every norm with every
+    seed, makes the table and the chart of the losses. What is done already is skipped; an interrupted training
+    continues after its last checkpoint. Names, settings, devices and the room on the disk are checked first.
 
     Args:
         options: of ``powernorm-run recipe``.
@@ -54,8 +54,8 @@ def plan_recipe(options: argparse.Namespace, command: str) -> list[Command | Job
         overrides = [*overrides, f"hardware.devices={devices}"]
     fitting = gpus // devices if gpus else max(1, cores() // int(os.environ.get("OMP_NUM_THREADS") or 1))
     jobs, untrained = [], []
-    for norm in options.norms:
-        for seed in options.seeds:
+    for seed in options.seeds:  # all norms with the first one first
+        for norm in options.norms:
             config = compose_run(options.recipe, norm, hardware, seed, overrides)
             folder = run_folder(config, options.runs)
             words = ["run", "--recipe", options.recipe, "--norm", norm, "--seed", str(seed), "--hardware", hardware]
@@ -81,8 +81,16 @@ def plan_recipe(options: argparse.Namespace, command: str) -> list[Command | Job
     ]
 
 
+def plan_table1(options: argparse.Namespace, command: str) -> Plan:
+    """Makes Table 1 of the PowerNorm paper: LN, BN, PN-V and PN by one recipe over several seeds, from the archives to
+    the scores, with the paper's figures beside. iwslt14_de_en needs one GPU, wmt14_en_de_big several, multi30k_de_en
+    hours on two CPU cores. Stopped or killed at any point, the same command continues."""
+    return plan_recipe(options, command)
+
+
 def plan_batch_sizes(options: argparse.Namespace, command: str) -> Plan:
-    """How a norm bears small batches: the recipe with the same update in one pass or in several smaller ones.
+    """Shows how a norm bears small batches: the same update in one pass or in several smaller ones (--update-freq), so
+    that a batch statistic is taken over fewer tokens. Runs of 512 tokens a pass go to RUNS/512.
 
     Raises:
         ValueError, OSError: as :func:`plan_recipe`; a number of passes that does not divide the update.
@@ -106,8 +114,20 @@ def plan_batch_sizes(options: argparse.Namespace, command: str) -> Plan:
     return [*steps, Command((*words, "--title", options.recipe, "--force", "--command", command, *tables))]
 
 
+def plan_ablation(options: argparse.Namespace, command: str) -> Plan:
+    """Shows which part of PowerNorm does the work: LayerNorm; BN, PN-V and PN by their definitions and as the rows of
+    Table 1, with a per-token scaling in front; PN with the scaling alone and with the warm-up alone. Every cell with
+    every seed, the first seed of all cells first."""
+    output = options.output or options.runs / options.recipe / "ablation"
+    words = [sys.executable, "-m", "fairseq_powernorm.analysis.ablation", "--runs", str(options.runs / options.recipe)]
+    words += ["--output-prefix", str(output), "--force", "--title", options.recipe, "--command", command]
+    return [*plan_recipe(argparse.Namespace(**{**vars(options), "output": None}), command), Command(tuple(words))]
+
+
 def plan_recalibration(options: argparse.Namespace, command: str) -> Plan:
-    """What recalibration changes: every finished run with running statistics gets a second ending.
+    """Shows what recalibration changes: every finished run of a recipe gets a second ending, in which the running
+    statistics of its average are estimated anew on training data, and is translated and scored again; a table compares
+    both. Runs of norms without running statistics (layer) are left out.
 
     Raises:
         ValueError: no finished run.
