@@ -108,13 +108,11 @@ plan.Executor().execute([plan.Jobs(tuple(plan.Job((str(n),), ()) for n in range(
 )
 def test_what_a_plan_has_started_ends_with_it(tmp_path, number, status):
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, tmp_path], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
     while len(started := [int(path.name) for path in tmp_path.iterdir()]) < 2:
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.05)
     os.kill(process.pid, number)
-    assert process.wait(30) == status
+    assert process.wait() == status
     while any(os.path.exists(f"/proc/{child}") for child in started):
-        assert time.monotonic() < deadline
         time.sleep(0.05)
     assert len(list(tmp_path.iterdir())) == 2  # the third was not started

@@ -128,14 +128,12 @@ def alive(number):
 def test_torchruns_workers_end_with_the_run_however_that_ends(tmp_path, number):
     """torchrun gives each worker a session of its own, which no signal to the run's group reaches."""
     run = subprocess.Popen([sys.executable, "-c", RUN, tmp_path, SLEEPER], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 90
     while len(workers := [path.name for path in tmp_path.iterdir() if path.name.isdecimal()]) < 2:
-        assert run.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+        assert run.poll() is None, (tmp_path / "log").read_text()
         time.sleep(0.1)
     os.kill(run.pid, number)
-    run.wait(60)
+    run.wait()
     while any(alive(worker) for worker in workers):
-        assert time.monotonic() < deadline + 60
         time.sleep(0.1)
 
 
@@ -149,7 +147,5 @@ def test_a_process_that_was_killed_takes_along_what_it_had_started(tmp_path):
     child = int(parent.stdout.readline())
     time.sleep(0.5)  # until it has asked for it
     parent.kill()
-    deadline = time.monotonic() + 20
     while alive(child):
-        assert time.monotonic() < deadline
         time.sleep(0.05)
