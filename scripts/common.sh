@@ -53,16 +53,6 @@ print_command() {
   printf '%s\n' "$line"
 }
 
-# reproducing NAME WORD...: the command line of a script of ours, for the record, without --dry-run.
-reproducing() {
-  local name=$1 word words=()
-  shift
-  for word in "$@"; do
-    [[ $word == --dry-run ]] || words+=("$word")
-  done
-  print_command "scripts/$name" "${words[@]}"
-}
-
 # run COMMAND...: prints a command, then runs it. Where the script's $dry_run is true, prints it on stdout instead.
 run() {
   if [[ ${dry_run:-false} == true ]]; then
@@ -95,7 +85,9 @@ require_tools() {
 
 # require_package: fails early where the package's dependencies are not installed.
 require_package() {
-  "$python" -c 'import fairseq_powernorm, hydra, sacrebleu, sentencepiece, torch' 2>/dev/null ||
+  "$python" - <<<'from importlib.util import find_spec as find
+import sys
+sys.exit(not all(map(find, ("fairseq_powernorm", "hydra", "sacrebleu", "sentencepiece", "torch"))))' ||
     fail "$python has not got the package's dependencies; run 'make install' first"
 }
 
@@ -179,21 +171,10 @@ binarize() {
   [[ ${dry_run:-false} == true ]] || summary "data-bin/$1 is ready"
 }
 
-# stage_of_a_run VERB OUTCOME OPTION...: all that average.sh, translate.sh and score.sh do.
-stage_of_a_run() {
-  local verb=$1 outcome=$2 folder="" value
-  shift 2
-  while (($#)); do
-    case $1 in
-      --run) value=$(value_of "$@"); folder=$(from_caller "$value"); shift 2 ;;
-      --help | -h) show_help ;;
-      *) fail "unknown option $1; see --help" ;;
-    esac
-  done
-  [[ -n $folder ]] || fail "--run is missing; see --help"
-  require_package
-  run "$python" -m fairseq_powernorm.launch "$verb" --run "$folder"
-  summary "$folder is $outcome"
+# powernorm_run VERB OPTION...: becomes `powernorm-run VERB OPTION...` in the caller's folder, called by the script's name.
+powernorm_run() {
+  cd "$caller_folder"
+  POWERNORM_SCRIPT=scripts/${0##*/} PYTHONUTF8=1 exec "$python" -P -m fairseq_powernorm.pipeline "$@"
 }
 
 # summary TEXT: the script's last line, with the time it took.

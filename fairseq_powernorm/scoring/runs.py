@@ -71,6 +71,9 @@ def read_runs(folder: Path) -> list[Run]:
         raise ValueError(f"{folder}: no such folder of runs")
     runs: dict[tuple[str, int], Run] = {}
     for run_folder in sorted(path for path in Path(folder).glob("*/seed*") if path.is_dir()):
+        if not run_folder.name.removeprefix("seed").isdecimal():
+            logger.info("%s is left out: a job of a sweep with settings of its own", run_folder)
+            continue
         if not (run_folder / "run.json").exists():
             logger.warning("%s is left out: no run.json, training has not finished", run_folder)
             continue
