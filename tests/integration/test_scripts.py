@@ -58,8 +58,11 @@ def test_help_names_every_option(commands, root, name, tmp_path):
     common = (root / "scripts" / "common.sh").read_text(encoding="utf-8")
     if "prepare_from_archives" in text:  # whose options are those of the scripts that call it
         text += re.search(r"^prepare_from_archives\(\) {.*?^}", common, re.MULTILINE | re.DOTALL)[0]
-    labels = re.findall(r"^\s+(--[a-z-]+(?: \| -[a-z-]+)*)\)|own_flags=\((.*)\)", text, re.MULTILINE)
-    options = {word for pair in labels for word in "".join(pair).split() if word.startswith("--")} - {"--help"}
+    labels = re.findall(r"^\s+(--[a-z-]+(?: \| -[a-z-]+)*)\)", text, re.MULTILINE)
+    options = {word for label in labels for word in label.split() if word.startswith("--")} - {"--help"}
+    taken = re.findall(r"^ *take_options (.*?) -- |^own_switches=\(([^)]*)\)", text, re.MULTILINE | re.DOTALL)
+    options |= {f"--{name}" for pair in taken for name in re.findall(r"(?:^|\s)([a-z-]+)", "".join(pair))}
+    options |= {"--force", "--dry-run"} if taken else set()
     assert options and done.returncode == 0 and f"scripts/{name}.sh" in done.stdout
     for option in options:
         assert option in done.stdout
