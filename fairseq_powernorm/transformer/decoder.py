@@ -9,7 +9,7 @@ from ..norms.base import hand_padding_mask
 from ..registry import build_from_spec
 from ..spec import StackSpec
 from .decoder_layer import PowerNormTransformerDecoderLayer
-from .wrapping import wrap_layer
+from .layer_wrappers import wrap_layer
 
 
 class PowerNormTransformerDecoder(TransformerDecoderBase):

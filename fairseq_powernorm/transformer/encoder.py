@@ -7,7 +7,7 @@ from ..norms.base import hand_padding_mask
 from ..registry import build_from_spec
 from ..spec import StackSpec
 from .encoder_layer import PowerNormTransformerEncoderLayer
-from .wrapping import wrap_layer
+from .layer_wrappers import wrap_layer
 
 
 class PowerNormTransformerEncoder(TransformerEncoderBase):
