@@ -102,7 +102,7 @@ def run_logged(
         shown: how one would type it.
         log: file to append to.
         label: what to call the run.
-        environment: variables to set beside the present ones; the present ones win.
+        environment: variables to set where the caller has not set them.
         progress: reads the output.
 
     Raises:
