@@ -84,6 +84,8 @@ def folder(text: str) -> Path:
 
 def one_run(options: Options) -> None:
     """One stage of a run, or all of them."""
+    if options.run is not None and (options.recipe or options.override):
+        raise ValueError("--run names a run with all its settings; leave out --recipe and --override")
     if options.run is not None:
         config, own = load_config(options.run), options.run
     elif options.recipe is None:
