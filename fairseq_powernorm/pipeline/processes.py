@@ -155,13 +155,6 @@ def stop(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def read_and_write_utf8() -> None:
-    """Starts this program again where the caller's locale or a variable gives Python another encoding than UTF-8."""
-    if not sys.flags.utf8_mode or "PYTHONIOENCODING" in os.environ:
-        kept = {name: value for name, value in os.environ.items() if name != "PYTHONIOENCODING"}
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**kept, "PYTHONUTF8": "1"})
-
-
 def exit_on_sigterm() -> None:
     """Lets SIGTERM end this process as Ctrl-C does: what was begun is cleaned up, and what was started is ended."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
