@@ -10,7 +10,7 @@ from torch import nn
 
 from ..flags import add_norm_flags, stack_spec
 from ..kernels.backend import describe
-from ..registry import describe_stack
+from ..norms.registry import describe_stack
 from . import restarts, trainer_hooks
 from .decoder import PowerNormTransformerDecoder
 from .encoder import PowerNormTransformerEncoder

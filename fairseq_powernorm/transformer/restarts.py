@@ -21,7 +21,7 @@ from fairseq.trainer import Trainer
 from torch.distributed import ProcessGroup
 
 from ..checkpoints.resume import LAST_NAME, Patience, read_patience, repair_last_checkpoint
-from ..distributed import number_of_ranks
+from ..norms.distributed import number_of_ranks
 from .norm_flags_of_checkpoints import check_same_norms
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
 from fairseq_powernorm import available_norms, build_norm
-from fairseq_powernorm.norms.base import BatchStatisticsNorm, hand_padding_mask
+from fairseq_powernorm.norms.batch_statistics import BatchStatisticsNorm
+from fairseq_powernorm.norms.token_norm import hand_padding_mask
 
 NORMS = available_norms()
 WITH_STATISTICS = [name for name in NORMS if name != "layer"]

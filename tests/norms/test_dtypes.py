@@ -10,7 +10,7 @@ from torch import nn
 from torch.func import functional_call
 
 from fairseq_powernorm import available_norms, build_norm
-from fairseq_powernorm.norms.running_statistics import BatchStatisticsNorm
+from fairseq_powernorm.norms.batch_statistics import BatchStatisticsNorm
 
 NORMS = available_norms()
 WITH_STATISTICS = [name for name in NORMS if isinstance(build_norm(name, 1), BatchStatisticsNorm)]

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.checkpoint import checkpoint
 
 from fairseq_powernorm import available_norms, build_norm
-from fairseq_powernorm.norms.base import BatchStatisticsNorm
+from fairseq_powernorm.norms.batch_statistics import BatchStatisticsNorm
 from fairseq_powernorm.norms.recalibration import gather_statistics, norms_with_statistics
 
 WITH_STATISTICS = [name for name in available_norms() if name != "layer"]

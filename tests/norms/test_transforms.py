@@ -11,8 +11,8 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.checkpoint import checkpoint
 
 from fairseq_powernorm import available_norms, build_norm
+from fairseq_powernorm.norms.batch_statistics import BatchStatisticsNorm
 from fairseq_powernorm.norms.recalibration import gather_statistics
-from fairseq_powernorm.norms.running_statistics import BatchStatisticsNorm
 from fairseq_powernorm.norms.update import one_update
 
 NORMS = available_norms()
