@@ -32,8 +32,9 @@ class Declaration:
 
     Attributes:
         name: by which flags, checkpoints and configurations choose it. Never changed: checkpoints hold it.
-        short_name: as papers write it, for tables.
-        color: in charts, ``#RRGGBB``; one of its own.
+        short_name: as papers write it, for tables; the name itself where they do not.
+        color: in charts, ``#RRGGBB``; one of its own. Those so far are of the palette of Okabe and Ito (2008), told
+            apart by the colour-blind.
         source: the paper.
         training: the normalised activations in training, for the documents' table of norms.
         gradient: likewise the backward pass.

@@ -33,7 +33,7 @@ class PowerNormReleased(SquareMeanNorm):
 
     declaration = Declaration(
         name="power-released",
-        short_name="PN (released)",
+        short_name="power-released",
         color="#009E73",
         source="the code of Shen et al. 2020",
         training="what the authors' code does, warm-up and all",
