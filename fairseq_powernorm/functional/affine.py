@@ -2,23 +2,53 @@
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from .group_scaling import group_scaling
-from .precision import at_least_float32
-from .rows import normalize
+from ..kernels import operators
+from ..kernels.plain import at_least_float32
 
 
-def scale_and_shift(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def scale_and_shift(rows: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
     """y = scale ⊙ x + shift in float32 or wider, cast back once to the dtype of ``rows`` (N, C)."""
-    return torch.addcmul(shift, at_least_float32(rows), scale).to(rows.dtype)
+    wide = at_least_float32(rows)
+    return (wide * scale if shift is None else torch.addcmul(at_least_float32(shift), wide, scale)).to(rows.dtype)
+
+
+class NormalizeByConstantsFunction(Function):
+    """Forward and backward; see :func:`normalize_by_constants`."""
+
+    @staticmethod
+    def forward(ctx, rows, weight, bias, mean, second_moment, eps, groups):
+        """Y; keeps what the backward pass needs."""
+        ctx.save_for_backward(rows, weight, bias, mean, second_moment)
+        ctx.settings = eps, groups
+        return operators.normalize_by_constants(rows, mean, second_moment, weight, bias, eps, groups)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output):
+        """dX, dγ, dβ."""
+        rows, weight, bias, mean, second_moment = ctx.saved_tensors
+        nothing = torch.zeros_like(second_moment)  # no gradient passes through μ and d
+        grad_mean = None if mean is None else nothing
+        grad_rows, grad_weight, grad_bias = operators.gradient(
+            rows, grad_output, None, mean, second_moment, weight, nothing, grad_mean, *ctx.settings
+        )
+        return grad_rows, like(weight, grad_weight), like(bias, grad_bias), *[None] * 4
+
+
+def like(parameter: Tensor | None, gradient: Tensor) -> Tensor | None:
+    """The gradient in its parameter's dtype; None where there is no parameter."""
+    return None if parameter is None else gradient.to(parameter.dtype)
 
 
 def normalize_by_constants(
     rows: Tensor,
     mean: Tensor | None,
-    square_deviation: Tensor,
-    weight: Tensor,
-    bias: Tensor,
+    second_moment: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
     eps: float,
     groups: int = 0,
 ) -> Tensor:
@@ -26,22 +56,17 @@ def normalize_by_constants(
     by x, γ and β. s is x, or with group scaling the scaled x.
 
     Args:
-        rows: (N, C).
+        rows: (..., C).
         mean: running μ (C,) of batch; None where nothing is subtracted.
-        square_deviation: d, the running σ² or ψ² (C,).
-        weight: γ (C,).
-        bias: β (C,).
+        second_moment: d, the running σ² or ψ² (C,).
+        weight: γ (C,), or None for 1.
+        bias: β (C,), or None for 0.
         eps: ε > 0.
         groups: G ≥ 0 groups of channels that each token is scaled by first; 0 leaves it out.
 
     Returns:
-        (N, C) in the dtype of ``rows``.
+        (..., C) in the dtype of ``rows``.
     """
-    if (groups or rows.dtype != square_deviation.dtype) and not torch.is_grad_enabled():
-        # One pass, which knows no gradient.
-        return normalize(rows, None, mean, square_deviation, weight, bias, eps, groups)[0]
-    scale = at_least_float32(weight) * (square_deviation + eps).rsqrt()
-    shift = at_least_float32(bias) if mean is None else at_least_float32(bias) - mean * scale
-    if groups:
-        rows = group_scaling(rows, groups, eps)
-    return scale_and_shift(rows, scale, shift)
+    if torch.is_grad_enabled():
+        return NormalizeByConstantsFunction.apply(rows, weight, bias, mean, second_moment, eps, groups)
+    return operators.normalize_by_constants(rows, mean, second_moment, weight, bias, eps, groups)

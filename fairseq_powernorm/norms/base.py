@@ -200,11 +200,11 @@ class BatchStatisticsNorm(TokenNorm):
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """See :class:`TokenNorm`."""
         self.check_channels(x)
+        if not self.training and self.gathered is None:
+            return self.normalize_running(x)
         rows, padding = to_rows(x, self._handed_mask if padding_mask is None else padding_mask)
         if self.gathered is not None:
             return self.gather(rows, padding).view_as(x)
-        if not self.training:
-            return self.normalize_running(rows).view_as(x)
         if self.update is not None and self.update.ignored:
             padding = torch.ones(rows.size(0), 1, dtype=torch.bool, device=rows.device)
         known = self._observed if is_backward_running() else None
