@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fairseq_powernorm.execution import hardware, versions
 from fairseq_powernorm.files import atomic_write
-from fairseq_powernorm.kernels.backend import VARIABLE
+from fairseq_powernorm.kernels.operators import VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 GREEN = ROOT / ".pytest_cache" / "benchmarks-green"

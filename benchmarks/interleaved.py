@@ -20,8 +20,7 @@ from tqdm import tqdm
 
 from fairseq_powernorm.execution import commit, hardware, processor, versions
 from fairseq_powernorm.files import atomic_write, refuse_to_overwrite
-from fairseq_powernorm.kernels import cpu
-from fairseq_powernorm.kernels.backend import VARIABLE
+from fairseq_powernorm.kernels.operators import VARIABLE, missing
 
 QUIET = {
     "KINETO_LOG_LEVEL": "99",
@@ -203,7 +202,7 @@ def surroundings(options: argparse.Namespace) -> dict[str, Any]:
         "cores_allowed": len(os.sched_getaffinity(0)),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         VARIABLE: os.environ.get(VARIABLE),
-        "cpu_kernels": cpu.reason() or "loaded",
+        "cpu_kernels": missing("cpu") or "loaded",
         "versions": versions(),
     }
 

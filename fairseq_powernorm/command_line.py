@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .checkpoints.io import load_checkpoint
 from .files import run_command_line
-from .kernels.backend import mode
+from .kernels.operators import mode
 
 USER_DIR = str(Path(__file__).resolve().parent)
 

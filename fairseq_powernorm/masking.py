@@ -7,6 +7,10 @@ sees rows: (N, C) with one row a position, and the padding as an (N, 1) column b
 import torch
 from torch import Tensor
 
+from .kernels.plain import count_tokens, zero_padding
+
+__all__ = ["count_tokens", "to_rows", "zero_padding"]
+
 
 def to_rows(x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Views activations as rows and brings the padding mask into the same order.
@@ -36,18 +40,3 @@ def to_rows(x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor | No
         raise ValueError(f"expected a bool padding mask, True at padding, got dtype {padding_mask.dtype}")
     padding = padding_mask.t() if x.dim() == 3 else padding_mask
     return rows, padding.reshape(-1, 1).bool()
-
-
-def zero_padding(rows: Tensor, padding: Tensor | None) -> Tensor:
-    """Rows (N, C) with zeros where ``padding`` (N, 1) is True; NaN and inf at padding go too, which a product with 0
-    would keep."""
-    return rows if padding is None else rows.masked_fill(padding, 0)
-
-
-def count_tokens(rows: Tensor, padding: Tensor | None) -> Tensor:
-    """The number of real tokens among the rows (N, C), as a scalar float tensor on their device: no host
-    synchronisation."""
-    dtype = torch.promote_types(rows.dtype, torch.float32)
-    if padding is None:
-        return torch.full((), rows.size(0), dtype=dtype, device=rows.device)
-    return rows.size(0) - padding.sum(dtype=dtype)

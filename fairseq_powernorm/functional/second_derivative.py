@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..masking import count_tokens, zero_padding
+from ..kernels.plain import at_least_float32, count_tokens, zero_padding
 from .group_scaling import group_scaling
-from .precision import at_least_float32
 from .reduction import Reduce
 
 
@@ -32,34 +31,34 @@ def normalize_by_batch(
     return scaled * (square_sums / tokens + eps).rsqrt()
 
 
-def differentiable_gradient(
+def differentiable(
+    function: Callable[[Tensor, Tensor | None], Tensor],
     rows: Tensor,
-    weight: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
     grad: Tensor,
-    padding: Tensor | None,
-    eps: float,
-    groups: int,
-    centred: bool,
-    reduce: Reduce,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """dX, dγ and dβ of batch (``centred``) or pn-v in training, as functions of x, γ and dY that can be differentiated.
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """dX, dγ and dβ as functions of x, γ and dY that can be differentiated.
 
     Args:
+        function: the forward pass by plain operators, from x (N, C) and γ (C,), but for β.
         rows: x (N, C).
-        weight: γ (C,).
-        grad: dY (N, C).
-        padding: (N, 1), True at padding, or None.
-        eps: ε > 0.
-        groups: of group scaling; 0 for none.
-        centred: whether μ_B is subtracted.
-        reduce: sums over ranks; with more than one it refuses.
+        weight: γ (C,), or None.
+        bias: β (C,), or None.
+        grad: dY (N, C), 0 at padding.
     """
+    given = (rows,) if weight is None else (rows, weight)
     with torch.enable_grad():
-        x, gamma = (tensor if tensor.requires_grad else tensor.detach().requires_grad_() for tensor in (rows, weight))
-        normalized = normalize_by_batch(x, padding, eps, groups, centred, reduce)
-        real = at_least_float32(zero_padding(grad, padding))
-        grad_rows, grad_weight = torch.autograd.grad(normalized * gamma, (x, gamma), real, create_graph=True)
-        return grad_rows, grad_weight, real.sum(dim=0).to(weight.dtype)
+        inputs = [tensor if tensor.requires_grad else tensor.detach().requires_grad_() for tensor in given]
+        output = function(inputs[0], None if weight is None else inputs[1])
+        gradients = torch.autograd.grad(output, inputs, grad.to(output.dtype), create_graph=True)
+        grad_bias = None if bias is None else like(bias, at_least_float32(grad).flatten(0, -2).sum(dim=0))
+    return gradients[0], None if weight is None else gradients[1], grad_bias
+
+
+def like(parameter: Tensor | None, gradient: Tensor) -> Tensor | None:
+    """The gradient in its parameter's dtype; None where there is no parameter."""
+    return None if parameter is None else gradient.to(parameter.dtype)
 
 
 class _NoSecondDerivative(Function):

@@ -105,15 +105,12 @@ class BatchStatisticsNorm(RunningStatistics):
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """See :class:`TokenNorm`."""
         self.check_input(x)
-        rows, padding = to_rows(x, self._handed_mask if padding_mask is None else padding_mask)
-        if self.gathered is not None:
-            output = self._gather(rows, padding)
-        elif self.training:
-            output = self._train(rows, padding)
-        else:
+        if not self.training and self.gathered is None:
             running = (at_least_float32(getattr(self, name)) for name in self.running_statistics)
-            output = self.normalize_by(rows, *running)
-        return output.view_as(x)
+            return self.normalize_by(x, *running)
+        rows, padding = to_rows(x, self._handed_mask if padding_mask is None else padding_mask)
+        pass_over = self._train if self.gathered is None else self._gather
+        return pass_over(rows, padding).view_as(x)
 
     @torch.no_grad()  # so that no backward pass follows, which could update ν
     def _gather(self, rows: Tensor, padding: Tensor | None) -> Tensor:

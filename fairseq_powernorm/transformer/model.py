@@ -9,7 +9,7 @@ from fairseq.models.transformer.transformer_legacy import TransformerModel
 from torch import nn
 
 from ..flags import add_norm_flags, stack_spec
-from ..kernels.backend import describe
+from ..kernels.operators import describe
 from ..norms.registry import describe_stack
 from . import restarts, trainer_hooks
 from .decoder import PowerNormTransformerDecoder
