@@ -6,7 +6,7 @@ annotations`` here, and no ``X | None``: fairseq evaluates annotations of the fi
 
 import argparse
 
-from .registry import available_norms
+from .registry import FOLDED, available_norms, settings_of
 from .spec import DECODER_SITES, ENCODER_SITES, NormSpec, StackSpec
 
 SITE_HELP = {
@@ -29,6 +29,14 @@ DEFAULTS = {
     "norm_group_scaling": "0",
     "norm_sync": False,
 }
+"""What a namespace that lacks a flag means. Of a checkpoint that knows nothing of the per-token scaling that is none;
+the command line's own default of two flags is :data:`AUTO`."""
+
+AUTO = "auto"
+"""``--norm-group-scaling`` and ``--norm-warmup-updates``: as the rows of the paper's Table 1 had it."""
+
+AUTO_GROUP_SCALING = {"batch": "1", "pn-v": "heads", "power": "heads", "power-released": "heads"}
+"""``--norm-group-scaling auto`` by the norm's name, ``0`` for all others. Never changed: checkpoints say ``auto``."""
 
 RELEASED_OUTPUT_WARMUP = 1000
 """Forward calls of warm-up that the release gives its output norms, whatever it is told for the others."""
@@ -59,24 +67,25 @@ def decay(text: str) -> float:
     return value
 
 
-def whole_number(text: str) -> int:
-    """Parses ``--norm-warmup-updates``: an integer, 0 or more."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
-    return value
+def updates(text: str) -> int | str:
+    """Parses ``--norm-warmup-updates``: ``auto``, or an integer, 0 or more."""
+    if text == AUTO:
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of updates, 0 or more, or 'auto', got {text}")
+    return int(text)
 
 
 def groups(text: str) -> str:
-    """Parses ``--norm-group-scaling``: ``heads``, or an integer, 0 or more, kept as text."""
-    if text != "heads" and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number of groups or 'heads', got {text}")
+    """Parses ``--norm-group-scaling``: ``auto``, ``heads``, or an integer, 0 or more, kept as text."""
+    if text not in (AUTO, "heads") and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of groups, 'heads' or 'auto', got {text}")
     return text
 
 
 def add_norm_flags(parser) -> None:
     """Declares the flags on an argparse parser or group. Defaults are left to :func:`fill_in_defaults`, which the
-    architectures call."""
+    architectures call, but for :data:`AUTO`, which is a command line's alone."""
     names = available_norms()
     parser.add_argument(
         "--norm-type", choices=names, help="norm of the encoder's sites: self-attention, ffn, output (default: power)"
@@ -99,17 +108,21 @@ def add_norm_flags(parser) -> None:
     parser.add_argument("--norm-alpha-bwd", type=decay, metavar="A", help="decay of ν of power (default: 0.9)")
     parser.add_argument(
         "--norm-warmup-updates",
-        type=whole_number,
+        type=updates,
+        default=AUTO,
         metavar="N",
-        help="power: normalise by the batch for the first N optimizer updates; power-released: forward calls "
-        f"(its output norms take {RELEASED_OUTPUT_WARMUP}, as the release does) (default: 0)",
+        help="power: normalise by the batch for the first N optimizer updates; power-released: forward calls (its "
+        f"output norms take {RELEASED_OUTPUT_WARMUP}, as the release does); 0: from the start as in Algorithm 2 "
+        "(default: auto, as long as the learning rate's --warmup-updates, as in the paper's experiments)",
     )
     parser.add_argument(
         "--norm-group-scaling",
         type=groups,
+        default=AUTO,
         metavar="G",
-        help="scale each token in G groups of channels before batch, pn-v or power; 'heads' for the number of "
-        "attention heads (default: 0, none)",
+        help="scale each token in G groups of channels before batch, pn-v or power; 'heads': as many groups as "
+        "attention heads; 0: none, the bare definition of the norm (default: auto, as every BN, PN-V and PN of the "
+        "paper's Table 1 had it: heads for pn-v, power and power-released, 1 for batch, 0 for others)",
     )
     parser.add_argument("--norm-sync", action="store_true", help="statistics over all ranks (not power-released)")
 
@@ -126,6 +139,8 @@ def fill_in_defaults(args) -> None:
     for name, default in DEFAULTS.items():
         if getattr(args, name, None) is None:
             setattr(args, name, default)
+    if args.norm_warmup_updates == AUTO:
+        args.norm_warmup_updates = resolve_warmup(args)
     for stack in ("encoder", "decoder"):
         several = getattr(args, "distributed_world_size", 1) > 1
         if several and args.norm_sync and getattr(args, f"{stack}_layerdrop", 0):
@@ -137,24 +152,62 @@ def fill_in_defaults(args) -> None:
         if args.norm_position == "post" and getattr(args, f"{stack}_norm_output"):
             raise FlagError(f"--{stack}-norm-output needs --norm-position pre: post-norm stacks have no output norm")
         setattr(args, f"{stack}_normalize_before", args.norm_position == "pre")
-        channels, number = getattr(args, f"{stack}_embed_dim"), group_count(args, stack)
-        if number and channels % number:
-            raise FlagError(
-                f"--norm-group-scaling {args.norm_group_scaling}: {number} groups do not divide "
-                f"the {stack}'s {channels} channels"
-            )
+        for spec in vars(stack_spec(args, stack)).values():
+            channels, number = getattr(args, f"{stack}_embed_dim"), spec.group_scaling if spec else 0
+            if number and channels % number:
+                raise FlagError(
+                    f"--norm-group-scaling {args.norm_group_scaling}: {number} groups do not divide "
+                    f"the {stack}'s {channels} channels"
+                )
 
 
-def group_count(args, stack: str) -> int:
-    """The groups of ``--norm-group-scaling`` in a stack, ``encoder`` or ``decoder``."""
-    text = args.norm_group_scaling
+def resolve_warmup(args) -> int:
+    """``--norm-warmup-updates auto`` as a number: the learning rate's warm-up, 0 where the schedule has none.
+
+    ``power-released`` counts forward calls, of which ``--update-freq`` make an update; its output norms do not ask.
+
+    Raises:
+        FlagError: ``power`` and ``power-released`` would need different numbers, or there is no one ``--update-freq``.
+    """
+    warmup = getattr(args, "warmup_updates", None) or 0
+    sites = [("encoder", site) for site in ENCODER_SITES] + [("decoder", site) for site in DECODER_SITES]
+    names = {name_of(args, *site) for site in sites}
+    released = any(name_of(args, *site) == "power-released" for site in sites if site[1] != "output")
+    frequencies = getattr(args, "update_freq", None) or [1]
+    passes = {int(number) for number in (frequencies if isinstance(frequencies, list) else [frequencies])}
+    if not (warmup and released) or passes == {1}:
+        return warmup
+    if len(passes) > 1:
+        raise FlagError(
+            f"--norm-warmup-updates auto: --update-freq changes ({', '.join(map(str, sorted(passes)))}) and "
+            "power-released counts forward calls; give their number"
+        )
+    if "power" in names:
+        raise FlagError(
+            f"--norm-warmup-updates auto: power needs {warmup} updates and power-released {warmup * max(passes)} "
+            "forward calls; give one number for both"
+        )
+    return warmup * max(passes)
+
+
+def name_of(args, stack: str, site: str) -> str:
+    """The name of the norm that the flags choose for one site of one stack."""
+    stack_norm = args.norm_type if stack == "encoder" else args.decoder_norm_type
+    return getattr(args, f"{stack}_norm_{site}") or stack_norm
+
+
+def group_count(args, stack: str, name: str) -> int:
+    """The groups that ``--norm-group-scaling`` gives the norm ``name`` in a stack; 0 for norms of single tokens."""
+    if name == FOLDED or "group_scaling" not in settings_of(name):
+        return 0
+    text = getattr(args, "norm_group_scaling", DEFAULTS["norm_group_scaling"])
+    text = AUTO_GROUP_SCALING.get(name, "0") if text == AUTO else text
     return getattr(args, f"{stack}_attention_heads") if text == "heads" else int(text)
 
 
 def site_spec(args, stack: str, site: str) -> NormSpec:
     """The norm that the flags choose for one site of one stack."""
-    stack_norm = args.norm_type if stack == "encoder" else args.decoder_norm_type
-    name = getattr(args, f"{stack}_norm_{site}") or stack_norm
+    name = name_of(args, stack, site)
     released_output = name == "power-released" and site == "output"
     return NormSpec(
         name=name,
@@ -162,7 +215,7 @@ def site_spec(args, stack: str, site: str) -> NormSpec:
         alpha_fwd=args.norm_alpha_fwd,
         alpha_bwd=args.norm_alpha_bwd,
         warmup_updates=RELEASED_OUTPUT_WARMUP if released_output else args.norm_warmup_updates,
-        group_scaling=group_count(args, stack),
+        group_scaling=group_count(args, stack, name),
         sync=args.norm_sync,
     )
 

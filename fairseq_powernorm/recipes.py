@@ -51,13 +51,18 @@ def tokens_warning(config: DictConfig) -> str | None:
     )
 
 
-def norm_sync(max_tokens: int, batch: Mapping[str, int]) -> bool:
-    """``--norm-sync``: True where devices share what one device would take in a single pass.
+def norm_sync(max_tokens: int, batch: Mapping[str, int], devices: int, norm_syncs: bool) -> bool:
+    """``--norm-sync``: where several devices train, whether a norm's statistics are taken over all of them.
 
-    Only then are a norm's statistics over all devices those of a run on one. With more tokens each device keeps its
-    own statistics of a full pass, as the paper's runs on 128 devices do.
+    Args:
+        max_tokens: the tokens of one pass on one device.
+        batch: as for :func:`max_tokens`.
+        devices: how many train together.
+        norm_syncs: what the norm's configuration says: true for BN and PN-V, as the paper ran its big model, false for
+            PN. Where devices share what one would take in a single pass it is always true: only then are the
+            statistics those of a run on one device.
     """
-    return max_tokens < min(batch["tokens_per_device"], batch["tokens_per_update"])
+    return devices > 1 and (norm_syncs or max_tokens < min(batch["tokens_per_device"], batch["tokens_per_update"]))
 
 
 def forward_calls(updates: int, update_freq: int) -> int:

@@ -9,7 +9,7 @@ from .norms.layer_norm import LayerNorm
 from .norms.pn_v import PNV
 from .norms.power_norm import PowerNorm
 from .norms.power_norm_released import PowerNormReleased
-from .spec import NormSpec
+from .spec import NormSpec, StackSpec
 
 NORMS: dict[str, type[TokenNorm]] = {
     "layer": LayerNorm,
@@ -73,3 +73,22 @@ def build_from_spec(spec: NormSpec, channels: int) -> TokenNorm | FoldedNorm:
         return FoldedNorm()
     taken = settings_of(spec.name)
     return build_norm(spec.name, channels, **{key: value for key, value in spec.settings().items() if key in taken})
+
+
+def describe_stack(stack: StackSpec) -> str:
+    """The norms of a stack in words for a log: each with its sites, its per-token scaling and its warm-up."""
+    sites: dict[str, list[str]] = {}
+    for site, spec in vars(stack).items():
+        if spec is not None:
+            sites.setdefault(_describe(spec), []).append(site.replace("_", "-"))
+    return "; ".join(f"{norm} ({', '.join(names)})" for norm, names in sites.items())
+
+
+def _describe(spec: NormSpec) -> str:
+    words, taken = spec.name, () if spec.name == FOLDED else settings_of(spec.name)
+    if "group_scaling" in taken and spec.group_scaling:
+        words += f" after scaling each token in {spec.group_scaling} group{'s' if spec.group_scaling > 1 else ''}"
+    if "warmup_updates" in taken and spec.warmup_updates:
+        unit = "forward calls" if spec.name == "power-released" else "updates"
+        words += f" with a warm-up of {spec.warmup_updates} {unit}"
+    return words

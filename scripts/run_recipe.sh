@@ -7,8 +7,8 @@
 #
 #   --recipe NAME          a file of configs/recipe: demo_de_en, multi30k_de_en, mix_de_en, iwslt14_de_en,
 #                          wmt14_en_de, wmt14_en_de_big, smoke_de_en (a few updates)
-#   --norms LIST           files of configs/norm, separated by commas (default layer,batch,pn-v,power); there are
-#                          power-group-scaling and power-released too
+#   --norms LIST           files of configs/norm, separated by commas (default layer,batch,pn-v,power, the rows of Table
+#                          1); the bare definitions are batch-plain, pn-v-plain and power-plain
 #   --seeds LIST           seeds, separated by commas (default 1)
 #   --hardware NAME        a file of configs/hardware: cpu (default without --gpus), gpu (default with it), gpu_fp16
 #   --gpus N               CUDA devices of this machine to use. A run trains on as many as an update has full passes

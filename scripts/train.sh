@@ -5,7 +5,7 @@
 #                    [--node-rank N] [--dry-run]
 #
 #   --recipe NAME          a file of configs/recipe: demo_de_en, multi30k_de_en, iwslt14_de_en, wmt14_en_de, …
-#   --norm NAME            a file of configs/norm: layer, batch, pn-v, power, power-group-scaling, power-released
+#   --norm NAME            a file of configs/norm: layer, batch, pn-v, power, power-released, batch-plain, …
 #   --seed N               seed of initialization, data order and dropout (default 1)
 #   --hardware NAME        a file of configs/hardware: cpu (default), gpu, gpu_fp16
 #   --runs DIR             folder of all runs (default runs)

@@ -4,15 +4,18 @@ import argparse
 
 import pytest
 
-from fairseq_powernorm.flags import DEFAULTS, FlagError, add_norm_flags, fill_in_defaults, stack_spec
+from fairseq_powernorm.flags import AUTO, DEFAULTS, FlagError, add_norm_flags, fill_in_defaults, stack_spec
+from fairseq_powernorm.registry import available_norms, describe_stack
 from fairseq_powernorm.spec import NormSpec
+
+STACKS = ("encoder", "decoder")
 
 
 def namespace(*arguments, channels=12, heads=4, **attributes):
     parser = argparse.ArgumentParser(exit_on_error=False)
     add_norm_flags(parser.add_argument_group("model", argument_default=argparse.SUPPRESS))
     args = parser.parse_args(arguments)
-    for stack in ("encoder", "decoder"):
+    for stack in STACKS:
         setattr(args, f"{stack}_embed_dim", channels)
         setattr(args, f"{stack}_attention_heads", heads)
     for name, value in attributes.items():
@@ -27,12 +30,63 @@ def filled(*arguments, **attributes):
 
 
 def test_defaults_are_those_of_the_paper():
-    args = filled()
+    args = filled(warmup_updates=7)
     encoder, decoder = stack_spec(args, "encoder"), stack_spec(args, "decoder")
-    assert encoder.self_attn == encoder.ffn == encoder.output == NormSpec("power")
+    table_1 = NormSpec("power", group_scaling=4, warmup_updates=7)
+    assert encoder.self_attn == encoder.ffn == encoder.output == table_1
     assert encoder.cross_attn is None
     assert {site.name for site in (decoder.self_attn, decoder.cross_attn, decoder.ffn, decoder.output)} == {"layer"}
     assert args.encoder_normalize_before and args.decoder_normalize_before
+
+
+@pytest.mark.parametrize("position", ["pre", "post"])
+@pytest.mark.parametrize("name", available_norms())
+def test_the_rule_of_auto_is_frozen_as_checkpoints_say_auto(name, position):
+    """4 heads in the encoder, 6 in the decoder."""
+    groups = {"batch": (1, 1), "pn-v": (4, 6), "power": (4, 6), "power-released": (4, 6)}.get(name, (0, 0))
+    chosen = ["--norm-type", name, "--decoder-norm-type", name, "--norm-position", position]
+    args = filled(*chosen, decoder_attention_heads=6)
+    assert args.norm_group_scaling == AUTO
+    found = [{spec.group_scaling for spec in vars(stack_spec(args, stack)).values() if spec} for stack in STACKS]
+    assert found == [{count} for count in groups]
+
+
+def test_a_namespace_without_the_flags_has_the_bare_norm():
+    args = namespace("--norm-type", "power", warmup_updates=7)
+    del args.norm_group_scaling, args.norm_warmup_updates
+    fill_in_defaults(args)
+    assert stack_spec(args, "encoder").ffn == NormSpec("power")
+
+
+def test_0_is_the_bare_norm():
+    args = filled("--norm-group-scaling", "0", "--norm-warmup-updates", "0", warmup_updates=7)
+    assert stack_spec(args, "encoder").ffn == NormSpec("power")
+
+
+@pytest.mark.parametrize(
+    ("norms", "attributes", "warmup"),
+    [
+        (["power"], {"warmup_updates": 7, "update_freq": [4]}, 7),
+        (["power"], {"warmup_updates": 7, "update_freq": [4, 2]}, 7),
+        (["power"], {}, 0),
+        (["layer"], {"warmup_updates": 7}, 7),
+        (["power-released"], {"warmup_updates": 7, "update_freq": [4]}, 28),
+        (["power-released"], {"warmup_updates": 7}, 7),
+        (["power", "--decoder-norm-output", "power-released"], {"warmup_updates": 7, "update_freq": [4]}, 7),
+    ],
+)
+def test_an_automatic_warmup_is_stored_as_a_number(norms, attributes, warmup):
+    args = filled("--norm-type", *norms, **attributes)
+    assert args.norm_warmup_updates == warmup
+
+
+def test_a_log_says_what_auto_came_to():
+    args = filled("--encoder-norm-output", "power-released", warmup_updates=7)
+    assert describe_stack(stack_spec(args, "encoder")) == (
+        "power after scaling each token in 4 groups with a warm-up of 7 updates (self-attn, ffn); "
+        "power-released after scaling each token in 4 groups with a warm-up of 1000 forward calls (output)"
+    )
+    assert describe_stack(stack_spec(args, "decoder")) == "layer (self-attn, ffn, output, cross-attn)"
 
 
 def test_a_site_goes_over_its_stack():
@@ -68,8 +122,8 @@ def test_filling_in_twice_changes_nothing():
         (["--norm-alpha-bwd", "x"], "invalid decay value: 'x'"),
         (["--norm-eps", "0"], "expected a number above 0, got 0"),
         (["--norm-eps", "-1e-5"], "expected a number above 0"),
-        (["--norm-warmup-updates", "-1"], "expected 0 or more, got -1"),
-        (["--norm-group-scaling", "tails"], "expected a number of groups or 'heads', got tails"),
+        (["--norm-warmup-updates", "-1"], "expected a number of updates, 0 or more, or 'auto', got -1"),
+        (["--norm-group-scaling", "tails"], "expected a number of groups, 'heads' or 'auto', got tails"),
         (["--norm-group-scaling", "-2"], "got -2"),
         (["--norm-position", "middle"], "invalid choice"),
     ],
@@ -83,7 +137,17 @@ def test_bad_values_are_argparse_errors(arguments, message):
     ("arguments", "attributes", "message"),
     [
         (["--norm-group-scaling", "5"], {}, "5 groups do not divide the encoder's 12 channels"),
-        (["--norm-group-scaling", "heads"], {"decoder_embed_dim": 10}, "4 groups do not divide the decoder's 10"),
+        (
+            ["--norm-group-scaling", "heads", "--decoder-norm-ffn", "power"],
+            {"decoder_embed_dim": 10},
+            "4 groups do not divide the decoder's 10",
+        ),
+        (
+            ["--decoder-norm-ffn", "power-released"],
+            {"warmup_updates": 7, "update_freq": [4]},
+            "power needs 7 updates and power-released 28 forward calls",
+        ),
+        (["--norm-type", "power-released"], {"warmup_updates": 7, "update_freq": [4, 2]}, "--update-freq changes"),
         (["--norm-position", "post", "--decoder-norm-output", "layer"], {}, "--decoder-norm-output needs"),
         (["--norm-position", "post"], {"encoder_normalize_before": True}, "contradicts --encoder-normalize-before"),
         (["--norm-sync"], {"decoder_layerdrop": 0.1, "distributed_world_size": 2}, "contradicts --decoder-layerdrop"),
@@ -93,6 +157,11 @@ def test_contradictions(arguments, attributes, message):
     with pytest.raises(FlagError, match=message) as caught:
         filled(*arguments, **attributes)
     assert isinstance(caught.value, ValueError) and caught.value.code.startswith("fairseq_powernorm: error: ")
+
+
+def test_groups_have_to_divide_the_channels_only_where_tokens_are_scaled():
+    args = filled("--norm-group-scaling", "5", "--norm-type", "layer", "--decoder-norm-ffn", "layer")
+    assert stack_spec(args, "encoder").ffn.group_scaling == 0
 
 
 def test_heads_are_counted_by_stack():

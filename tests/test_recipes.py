@@ -43,9 +43,29 @@ def test_every_recipe_parses(recipe, norm):
 @pytest.mark.parametrize("recipe", choices("recipe"))
 def test_norms_differ_in_their_norm_alone(recipe):
     """Hyper-parameters are the same for every norm, as in the paper."""
-    flags = [dict(compose_run(recipe, norm).train) for norm in ("layer", "batch", "pn-v", "power")]
+    flags = [dict(compose_run(recipe, norm).train) for norm in choices("norm")]
+    own = {"norm-type", "norm-group-scaling", "norm-warmup-updates"}
     for other in flags:
-        assert {key for key in other if other[key] != flags[0].get(key)} <= {"norm-type"}
+        assert {key for key in other if other[key] != flags[0].get(key)} <= own
+
+
+TABLE_1 = {  # Shen et al. 2020: G, warm-up, whether statistics are taken over all devices
+    "batch": (1, 0, True),
+    "pn-v": ("heads", 0, True),
+    "power": ("heads", 8000, False),
+    "batch-plain": (0, 0, True),
+    "pn-v-plain": (0, 0, True),
+    "power-plain": (0, 0, False),
+    "power-scaling-only": ("heads", 0, False),
+    "power-warmup-only": (0, 8000, False),
+}
+
+
+@pytest.mark.parametrize("norm", TABLE_1)
+def test_the_names_of_table_1_are_its_rows(norm):
+    train = compose_run("wmt14_en_de_big", norm, "gpu", overrides=["hardware.devices=8"]).train
+    assert (train["norm-group-scaling"], train["norm-warmup-updates"], train["norm-sync"]) == TABLE_1[norm]
+    assert compose_run("wmt14_en_de_big", norm, "gpu").train["norm-sync"] is False  # one device has them all
 
 
 @pytest.mark.parametrize("hardware", choices("hardware"))
@@ -117,7 +137,7 @@ def test_where_a_run_lives():
     ("arguments", "message"),
     [
         ({"recipe": "wmt99"}, "unknown recipe 'wmt99'; known: demo_de_en, "),
-        ({"recipe": "demo_de_en", "norm": "rms"}, "unknown norm 'rms'; known: batch, layer, "),
+        ({"recipe": "demo_de_en", "norm": "instance"}, "unknown norm 'instance'; known: batch, batch-plain, layer, "),
         ({"recipe": "demo_de_en", "hardware": "tpu"}, "unknown hardware 'tpu'"),
         ({"recipe": "demo_de_en", "overrides": ["train.dropuot=1"]}, r"append to your config use \+train.dropuot=1"),
         ({"recipe": "demo_de_en", "overrides": ["nonsense"]}, "configuration: "),

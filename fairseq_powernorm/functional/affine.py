@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
-from ..kernels import operators
+from ..kernels import operators, plain
 from ..kernels.plain import at_least_float32
+from .second_derivative import with_gradient
 
 
 def scale_and_shift(rows: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
@@ -26,10 +26,15 @@ class NormalizeByConstantsFunction(Function):
         return operators.normalize_by_constants(rows, mean, second_moment, weight, bias, eps, groups)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_output):
         """dX, dγ, dβ."""
         rows, weight, bias, mean, second_moment = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated itself
+            given = list(map(with_gradient, (rows, weight, bias)))
+            output = plain.normalize_by_constants(given[0], mean, second_moment, *given[1:], *ctx.settings)
+            inputs = [each for each in given if each is not None]
+            found = iter(torch.autograd.grad(output, inputs, grad_output, create_graph=True))
+            return *(None if each is None else next(found) for each in given), *[None] * 4
         nothing = torch.zeros_like(second_moment)  # no gradient passes through μ and d
         grad_mean = None if mean is None else nothing
         grad_rows, grad_weight, grad_bias = operators.gradient(

@@ -1,13 +1,14 @@
 """BatchNorm over tokens (Ioffe and Szegedy 2015) with padding left out."""
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from ..kernels.operators import gradient, gradient_sums, normalize
 from ..kernels.plain import times
 from .affine import like
 from .reduction import Reduce, keep_local
+from .second_derivative import differentiable_gradient
 
 
 class BatchNormFunction(Function):
@@ -21,10 +22,12 @@ class BatchNormFunction(Function):
         return normalize(rows, padding, mean, second_moment, weight, bias, eps, groups)[0]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_output):
         """dX, dγ, dβ."""
         rows, weight, bias, padding, mean, second_moment, count = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated itself
+            given = rows, weight, bias, grad_output, padding, *ctx.settings
+            return *differentiable_gradient(*given, centred=mean is not None, reduce=ctx.reduce), *[None] * 7
         given = rows, grad_output, padding, mean, second_moment
         grad_weight, grad_bias = gradient_sums(*given, *ctx.settings)
         sums = [times(weight, grad_weight)] if mean is None else [times(weight, grad_weight), times(weight, grad_bias)]

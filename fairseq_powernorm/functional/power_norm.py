@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from ..kernels.operators import gradient, gradient_sums, normalize
 from .affine import like
 from .reduction import Reduce, keep_local
 from .running import ratio_and_correlation
+from .second_derivative import first_derivative_only
 
 Follow = Callable[[Tensor, Tensor, Tensor], None]
 """Takes Γ (C,), Λ (C,) and the number of tokens that they are means over, and moves ν by them, now or later."""
@@ -36,7 +36,7 @@ class PowerNormFunction(Function):
         return output
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only("power")
     def backward(ctx, grad_output):
         """dX, dγ, dβ; hands on what ν is moved by."""
         rows, weight, bias, padding, square_mean, batch_square_mean, count = ctx.saved_tensors  # once: it may recompute

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from ..kernels.plain import at_least_float32, times
 from .affine import like, scale_and_shift
+from .second_derivative import first_derivative_only
 
 
 class ReleasedStatistics(NamedTuple):
@@ -44,7 +44,7 @@ class PowerNormReleasedFunction(Function):
         return scale_and_shift(rows, times(weight, forward_inverse_root), bias)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only("power-released")
     def backward(ctx, grad_output):
         """dX, dγ, dβ; moves E."""
         rows, weight, bias, forward_inverse_root, batch_inverse_root = ctx.saved_tensors

@@ -1,8 +1,7 @@
 """BatchNorm over tokens (Ioffe and Szegedy 2015), the baseline that PowerNorm repairs."""
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ..distributed import sum_over_ranks
@@ -10,7 +9,15 @@ from ..functional.affine import normalize_by_constants
 from ..functional.batch_norm import batch_norm
 from ..functional.moments import mean_and_variance
 from ..functional.reduction import keep_local
-from .base import BatchStatisticsNorm, BufferPolicy
+from .running_statistics import BatchStatisticsNorm, Statistic
+
+
+class BatchMoments(NamedTuple):
+    """What one training forward pass of BatchNorm uses: μ_B (C,), σ_B² (C,) and the number of real tokens, a scalar."""
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
 
 
 class BatchNorm(BatchStatisticsNorm):
@@ -25,8 +32,8 @@ class BatchNorm(BatchStatisticsNorm):
         running_var: σ² (C,), starts at 1.
     """
 
-    buffer_policies: ClassVar[dict[str, BufferPolicy]] = {"running_mean": "mean", "running_var": "mean"}
-    running_statistics: ClassVar[tuple[str, ...]] = ("running_mean", "running_var")
+    Observed = BatchMoments
+    statistics: ClassVar[dict[str, Statistic]] = {"running_mean": Statistic(0.0), "running_var": Statistic(1.0)}
 
     def __init__(
         self, channels: int, eps: float = 1e-5, alpha_fwd: float = 0.9, group_scaling: int = 0, sync: bool = False
@@ -34,23 +41,16 @@ class BatchNorm(BatchStatisticsNorm):
         """Args as in :class:`BatchStatisticsNorm`, and ``sync``: statistics over all ranks of the process group."""
         super().__init__(channels, eps, alpha_fwd, group_scaling)
         self.reduce = sum_over_ranks if sync else keep_local
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
 
-    def reset_statistics(self) -> None:
-        """Puts μ at 0 and σ² at 1."""
-        self.running_mean.zero_()
-        self.running_var.fill_(1)
-
-    def observe(self, rows: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """μ_B, σ_B² and the number of tokens; moves the running ones."""
+    def observe(self, rows: Tensor, padding: Tensor | None) -> BatchMoments:
+        """μ_B, σ_B² and the number of tokens; updates the running ones."""
         mean, variance, count = mean_and_variance(
             rows, padding, self.running_mean, self.reduce, self.group_scaling, self.eps
         )
-        self.fold(self.move_averages, [mean, variance], count)
-        return mean, variance, count
+        self.fold(self.move_averages, self.running_statistics, [mean, variance], count)
+        return BatchMoments(mean, variance, count)
 
-    def normalize(self, rows: Tensor, padding: Tensor | None, observed: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def normalize(self, rows: Tensor, padding: Tensor | None, observed: BatchMoments) -> Tensor:
         """The training forward pass, differentiable."""
         mean, variance, count = observed
         return batch_norm(

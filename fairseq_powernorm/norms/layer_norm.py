@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import TokenNorm
+from .token_norm import TokenNorm
 
 
 class LayerNorm(TokenNorm):
@@ -15,5 +15,5 @@ class LayerNorm(TokenNorm):
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """See :class:`TokenNorm`."""
-        self.check_channels(x)
+        self.check_input(x)
         return F.layer_norm(x, (self.channels,), self.weight, self.bias, self.eps)

@@ -1,8 +1,7 @@
 """PN-V, BatchNorm without centring (Shen et al. 2020, section 4.1)."""
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ..distributed import sum_over_ranks
@@ -10,7 +9,14 @@ from ..functional.affine import normalize_by_constants
 from ..functional.moments import square_mean
 from ..functional.pn_v import pn_v
 from ..functional.reduction import keep_local
-from .base import BatchStatisticsNorm, BufferPolicy
+from .running_statistics import BatchStatisticsNorm, Statistic
+
+
+class BatchSquareMean(NamedTuple):
+    """What one training forward pass of PN-V uses: ψ_B² (C,) and the number of real tokens, a scalar."""
+
+    square_mean: Tensor
+    count: Tensor
 
 
 class SquareMeanNorm(BatchStatisticsNorm):
@@ -20,17 +26,7 @@ class SquareMeanNorm(BatchStatisticsNorm):
         running_square_mean: ψ² (C,), starts at 1.
     """
 
-    buffer_policies: ClassVar[dict[str, BufferPolicy]] = {"running_square_mean": "mean"}
-    running_statistics: ClassVar[tuple[str, ...]] = ("running_square_mean",)
-
-    def __init__(self, channels: int, eps: float = 1e-5, alpha_fwd: float = 0.9, group_scaling: int = 0):
-        """Args as in :class:`BatchStatisticsNorm`."""
-        super().__init__(channels, eps, alpha_fwd, group_scaling)
-        self.register_buffer("running_square_mean", torch.ones(channels))
-
-    def reset_statistics(self) -> None:
-        """Puts ψ² at 1."""
-        self.running_square_mean.fill_(1)
+    statistics: ClassVar[dict[str, Statistic]] = {"running_square_mean": Statistic(1.0)}
 
     def batch_statistics(self, rows: Tensor, padding: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """ψ_B² of this rank's batch, and the number of tokens."""
@@ -48,6 +44,8 @@ class PNV(SquareMeanNorm):
     """Training: y = γ ⊙ x/√(ψ_B² + ε) + β over the batch's real tokens, exact gradient (Definition 1). Evaluation:
     running ψ²."""
 
+    Observed = BatchSquareMean
+
     def __init__(
         self, channels: int, eps: float = 1e-5, alpha_fwd: float = 0.9, group_scaling: int = 0, sync: bool = False
     ):
@@ -55,13 +53,13 @@ class PNV(SquareMeanNorm):
         super().__init__(channels, eps, alpha_fwd, group_scaling)
         self.reduce = sum_over_ranks if sync else keep_local
 
-    def observe(self, rows: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor]:
-        """ψ_B² and the number of tokens; moves ψ²."""
+    def observe(self, rows: Tensor, padding: Tensor | None) -> BatchSquareMean:
+        """ψ_B² and the number of tokens; updates ψ²."""
         batch_square_mean, count = square_mean(rows, padding, self.reduce, self.group_scaling, self.eps)
-        self.fold(self.move_averages, [batch_square_mean], count)
-        return batch_square_mean, count
+        self.fold(self.move_averages, self.running_statistics, [batch_square_mean], count)
+        return BatchSquareMean(batch_square_mean, count)
 
-    def normalize(self, rows: Tensor, padding: Tensor | None, observed: tuple[Tensor, Tensor]) -> Tensor:
+    def normalize(self, rows: Tensor, padding: Tensor | None, observed: BatchSquareMean) -> Tensor:
         """The training forward pass, differentiable."""
         batch_square_mean, count = observed
         return pn_v(

@@ -1,8 +1,9 @@
 """PowerNorm (Shen et al. 2020, Definition 3 and Algorithm 2)."""
 
+import functools
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ..distributed import sum_over_ranks
@@ -10,22 +11,23 @@ from ..functional.moments import square_mean
 from ..functional.power_norm import power_norm
 from ..functional.reduction import keep_local
 from ..functional.running import move_projection
-from .base import BufferPolicy, check_decay, check_warmup
 from .pn_v import SquareMeanNorm
+from .running_statistics import Statistic
+from .token_norm import check_decay, check_warmup
 
 
 class PowerStatistics(NamedTuple):
-    """What one training forward pass of PowerNorm goes by.
+    """What one training forward pass of PowerNorm uses.
 
     Attributes:
-        square_mean: ψ² (C,) that the rows are divided by: ψ²_{t−1}, or ψ_B² during warm-up.
-        measured: ψ_B² (C,) of these very rows and the number of real tokens, a scalar; None until the pass gave them.
-        warming_up: whether ``square_mean`` is ψ_B².
+        divisor: ψ² (C,) that the rows are divided by the root of: ψ²_{t−1}, or ψ_B² during warm-up.
+        square_mean: ψ_B² (C,) of these very rows.
+        count: the number of real tokens, a scalar.
     """
 
+    divisor: Tensor
     square_mean: Tensor
-    measured: tuple[Tensor, Tensor] | None
-    warming_up: bool
+    count: Tensor
 
 
 class PowerNorm(SquareMeanNorm):
@@ -40,12 +42,15 @@ class PowerNorm(SquareMeanNorm):
         running_square_mean: ψ² (C,), starts at 1.
         gradient_projection: ν (C,), starts at 0, of a loss that is not scaled; moved by backward passes, of no use in
             evaluation.
+        warming_up: whether the batch's own statistics are used.
     """
 
-    buffer_policies: ClassVar[dict[str, BufferPolicy]] = {
-        **SquareMeanNorm.buffer_policies,
-        "gradient_projection": "mean",
+    Observed = PowerStatistics
+    statistics: ClassVar[dict[str, Statistic]] = {
+        **SquareMeanNorm.statistics,
+        "gradient_projection": Statistic(0.0, in_evaluation=False),
     }
+    warmup_updates: int = 0
 
     def __init__(
         self,
@@ -74,58 +79,56 @@ class PowerNorm(SquareMeanNorm):
         check_warmup(warmup_updates)
         self.alpha_bwd = alpha_bwd
         self.warmup_updates = warmup_updates
-        self.num_updates = 0
+        self.set_num_updates(0)
         self.reduce = sum_over_ranks if sync else keep_local
-        self.register_buffer("gradient_projection", torch.zeros(channels))
 
     def set_num_updates(self, num_updates: int) -> None:
         """Tells the norm how many optimizer updates are done; fairseq does so before each training step."""
-        self.num_updates = num_updates
-
-    @property
-    def warming_up(self) -> bool:
-        """Whether the batch's own statistics are used."""
-        return self.num_updates < self.warmup_updates
+        # Kept as what follows from it: a compiled graph is valid for one value of each attribute that it reads.
+        self.warming_up = num_updates < self.warmup_updates
 
     def reset_statistics(self) -> None:
-        """Puts ψ² at 1 and ν at 0."""
+        """Puts ψ² at 1, ν at 0 and the number of updates at 0."""
         super().reset_statistics()
-        self.gradient_projection.zero_()
+        self.set_num_updates(0)
 
     def observe(self, rows: Tensor, padding: Tensor | None) -> PowerStatistics:
-        """ψ_B² to divide by (warm-up), and the number of tokens; moves ψ²."""
+        """ψ² to divide by, ψ_B² and the number of tokens; updates ψ²."""
         batch_square_mean, count = square_mean(rows, padding, self.reduce, self.group_scaling, self.eps)
-        self.fold(self.move_averages, [batch_square_mean], count)
-        return PowerStatistics(batch_square_mean, (batch_square_mean, count), warming_up=True)
+        # A copy, since the buffer changes, and the backward pass and a recomputation need ψ²_{t−1}.
+        divisor = batch_square_mean if self.warming_up else self.running_square_mean.clone()
+        self.fold(self.move_averages, self.running_statistics, [batch_square_mean], count)
+        return PowerStatistics(divisor, batch_square_mean, count)
 
     def train_on(
         self, rows: Tensor, padding: Tensor | None, observed: PowerStatistics | None
     ) -> tuple[Tensor, PowerStatistics]:
-        """As in :class:`BatchStatisticsNorm`; behind the warm-up in one pass, which gives ψ_B² as it goes."""
+        """As in :class:`BatchStatisticsNorm`; after the warm-up in one pass, which gives ψ_B² as it goes."""
         if observed is None and not self.warming_up:
-            # A copy, since the buffer moves on, and a recomputation needs ψ²_{t−1}.
-            observed = PowerStatistics(self.running_square_mean.clone(), None, warming_up=False)
-            output, batch_square_mean, count = self.normalize_and_measure(rows, padding, observed)
-            self.fold(self.move_averages, [batch_square_mean], count)
-            return output, observed._replace(measured=(batch_square_mean, count))
+            divisor = self.running_square_mean.clone()
+            output, *measured = self.normalize_and_measure(rows, padding, divisor, None)
+            batch_square_mean, count = measured
+            self.fold(self.move_averages, self.running_statistics, [batch_square_mean], count)
+            return output, PowerStatistics(divisor, batch_square_mean, count)
         return super().train_on(rows, padding, observed)
 
     def normalize(self, rows: Tensor, padding: Tensor | None, observed: PowerStatistics) -> Tensor:
         """The training forward pass, differentiable."""
-        return self.normalize_and_measure(rows, padding, observed)[0]
+        divisor, *measured = observed
+        return self.normalize_and_measure(rows, padding, divisor, tuple(measured))[0]
 
     def normalize_and_measure(
-        self, rows: Tensor, padding: Tensor | None, observed: PowerStatistics
+        self, rows: Tensor, padding: Tensor | None, divisor: Tensor, measured: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """:meth:`normalize`, with ψ_B² and the number of tokens, taken in the same pass where not known."""
-        scale = self.loss_scale
+        scale, projection = self.loss_scale, self.gradient_projection
         return power_norm(
-            *(rows, self.weight, self.bias, padding, observed.square_mean),
-            self.gradient_projection if scale is None else self.gradient_projection * scale,
-            self.follow_projection,
+            *(rows, self.weight, self.bias, padding, divisor),
+            projection if scale is None else projection * scale,
+            functools.partial(self.follow_projection, projection),
             self.eps,
-            measured=observed.measured,
-            warming_up=observed.warming_up,
+            measured=measured,
+            warming_up=self.warming_up,
             groups=self.group_scaling,
             reduce=self.reduce,
         )
@@ -136,16 +139,19 @@ class PowerNorm(SquareMeanNorm):
         scale = 1.0 if self.update is None else self.update.loss_scale
         return scale if isinstance(scale, Tensor) or scale != 1 else None  # a tensor is not looked at
 
-    def follow_projection(self, square_mean_ratio: Tensor, correlation: Tensor, count: Tensor) -> None:
-        """Called by the backward pass with Γ, Λ of the scaled loss, and the number of tokens: moves ν, now or at the
-        end of the update."""
+    def follow_projection(
+        self, projection: Tensor, square_mean_ratio: Tensor, correlation: Tensor, count: Tensor
+    ) -> None:
+        """Called by the backward pass with ν, Γ, Λ of the scaled loss, and the number of tokens: updates ν, now or at
+        the end of the update."""
         if self.loss_scale is not None:
             correlation = correlation / self.loss_scale
-        self.fold(self.move_projection, [square_mean_ratio, correlation], count)
+        self.fold_into(self.move_projection, [projection], [square_mean_ratio, correlation], count)
 
-    def move_projection(self, square_mean_ratio: Tensor, correlation: Tensor, count: Tensor) -> None:
-        """Moves ν, in place, with α = ``alpha_bwd`` (:func:`~fairseq_powernorm.functional.running.move_projection`)."""
-        move_projection(self.gradient_projection, square_mean_ratio, correlation, count, self.alpha_bwd)
+    def move_projection(self, buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor) -> None:
+        """Updates ν, in place, by Γ and Λ with α = ``alpha_bwd``
+        (:func:`~fairseq_powernorm.functional.running.move_projection`)."""
+        move_projection(*buffers, *values, count, self.alpha_bwd)
 
     def extra_repr(self) -> str:
         """The settings, for ``repr``."""

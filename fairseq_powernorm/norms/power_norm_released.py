@@ -8,8 +8,9 @@ from torch import Tensor
 from ..functional.group_scaling import group_scaling
 from ..functional.moments import square_mean
 from ..functional.power_norm_released import ReleasedStatistics, power_norm_released
-from .base import BufferPolicy, check_decay, check_warmup
 from .pn_v import SquareMeanNorm
+from .running_statistics import Statistic
+from .token_norm import check_decay, check_warmup
 
 
 class PowerNormReleased(SquareMeanNorm):
@@ -29,10 +30,11 @@ class PowerNormReleased(SquareMeanNorm):
         num_forward_calls: t, a scalar int64.
     """
 
-    buffer_policies: ClassVar[dict[str, BufferPolicy]] = {
-        **SquareMeanNorm.buffer_policies,
-        "accumulated_projection": "mean",
-        "num_forward_calls": "newest",
+    Observed = ReleasedStatistics
+    statistics: ClassVar[dict[str, Statistic]] = {
+        **SquareMeanNorm.statistics,
+        "accumulated_projection": Statistic(0.0, in_evaluation=False),
+        "num_forward_calls": Statistic(0, "newest", in_evaluation=False, counter=True),
     }
     joins_updates: ClassVar[bool] = False
 
@@ -61,33 +63,39 @@ class PowerNormReleased(SquareMeanNorm):
         check_warmup(warmup_updates)
         self.alpha_bwd = alpha_bwd
         self.warmup_updates = warmup_updates
-        self.register_buffer("accumulated_projection", torch.zeros(channels))
-        self.register_buffer("num_forward_calls", torch.zeros((), dtype=torch.int64))
-
-    def reset_statistics(self) -> None:
-        """Puts φ at 1, E at 0 and t at 0."""
-        super().reset_statistics()
-        self.accumulated_projection.zero_()
-        self.num_forward_calls.zero_()
 
     def train_on(
         self, rows: Tensor, padding: Tensor | None, observed: ReleasedStatistics | None
-    ) -> tuple[Tensor, ReleasedStatistics]:
+    ) -> tuple[Tensor, ReleasedStatistics | None]:
         """As in :class:`BatchStatisticsNorm`, on scaled rows: the release scales padding too, and its gradient passes
-        through."""
-        if self.group_scaling:
-            rows = group_scaling(rows, self.group_scaling, self.eps)
-        return super().train_on(rows, padding, observed)
+        through. A batch without rows, which the release cannot take, changes nothing."""
+        if not rows.numel():
+            return self.normalize_running(rows), observed
+        output, observed = super().train_on(self.scale(rows), padding, observed)
+        return output.view_as(rows), observed
+
+    def train_on_compiled(self, rows: Tensor, padding: Tensor | None, _: None) -> tuple[Tensor, None]:
+        """As :meth:`train_on`."""
+        if not rows.numel():
+            return self.normalize_running(rows), None
+        return super().train_on_compiled(self.scale(rows), padding, None)[0].view_as(rows), None
+
+    def scale(self, rows: Tensor) -> Tensor:
+        """The per-token scaling, padding included: (..., C) → (N, C)."""
+        rows = rows.reshape(-1, self.channels)
+        return group_scaling(rows, self.group_scaling, self.eps) if self.group_scaling else rows
 
     def observe(self, rows: Tensor, padding: Tensor | None) -> ReleasedStatistics:
-        """ψ² to divide by, ψ_B² and the number of tokens; moves φ and counts the call."""
+        """ψ² to divide by, ψ_B² and the number of tokens; updates φ and counts the call."""
         batch_square_mean, count = square_mean(rows, padding)
-        self.num_forward_calls.add_(1)
+        counted = self.count_once(torch.ones_like(self.num_forward_calls))
+        self.num_forward_calls.add_(counted)
         call = self.num_forward_calls.to(batch_square_mean.dtype)
         previous = torch.where(call <= self.warmup_updates, batch_square_mean, self.running_square_mean)
         cumulative = self.running_square_mean * ((call - 1) / call) + batch_square_mean / call
         start = torch.where(call < self.warmup_updates, cumulative, self.running_square_mean)
-        self.running_square_mean.copy_(start * self.alpha_fwd + batch_square_mean * (1 - self.alpha_fwd))
+        updated = start * self.alpha_fwd + batch_square_mean * (1 - self.alpha_fwd)
+        self.running_square_mean.copy_(torch.where(counted > 0, updated, self.running_square_mean))
         return ReleasedStatistics(previous, batch_square_mean, count)
 
     def normalize(self, rows: Tensor, padding: Tensor | None, observed: ReleasedStatistics) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..distributed import sum_over_ranks
-from .base import BatchStatisticsNorm
+from .running_statistics import BatchStatisticsNorm
 
 
 class GatheredStatistics:

@@ -1,17 +1,16 @@
 """One optimizer update: its micro-batches count as one batch, and as none at all if the optimizer leaves it out."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..distributed import mean_over_ranks
-from ..functional.reduction import keep_local
-from .base import BatchStatisticsNorm
+from .running_statistics import BatchStatisticsNorm, own_statistics
 
 Move = Callable[..., None]
-"""A norm's method that moves statistics: takes the values of a batch, then the number of tokens they are means over."""
+"""Updates statistics in place: takes the buffers, a batch's values, and the number of tokens they are means over."""
 
 
 class OneUpdate:
@@ -41,25 +40,27 @@ class OneUpdate:
         self.taken = True
         self.ignored = False
         self.loss_scale = loss_scale
-        self._found: dict[Move, tuple[list[Tensor], Tensor]] = {}
+        self._found: dict[Hashable, tuple[Move, Sequence[Tensor], Sequence[Tensor], Tensor]] = {}
 
-    def fold(self, move: Move, values: Sequence[Tensor], count: Tensor) -> None:
-        """Adds a micro-batch's statistics to those that ``move`` will get: the mean over the tokens of all."""
-        if move not in self._found:
-            self._found[move] = list(values), count
-            return
-        means, before = self._found[move]
-        total = before + count
-        share = count / total.clamp(min=1)
-        # Not as a sum of products, which would not give back a mean that is the same in all micro-batches.
-        self._found[move] = [torch.lerp(mean, value, share) for mean, value in zip(means, values, strict=True)], total
+    def fold(self, move: Move, buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor) -> None:
+        """Adds a micro-batch's statistics to those that ``buffers`` will get by ``move``: the mean over the tokens of
+        all."""
+        key = (move, *map(id, buffers))
+        if key in self._found:
+            _, _, means, before = self._found[key]
+            total = before + count
+            share = count / total.clamp(min=1)
+            # Not as a sum of products, which would not give back a mean that is the same in all micro-batches.
+            values = [torch.lerp(mean, value, share) for mean, value in zip(means, values, strict=True)]
+            count = total
+        self._found[key] = move, buffers, values, count
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Moves the statistics by what was found, and forgets it."""
+        """Updates the statistics by what was found, and forgets it."""
         found, self._found = self._found, {}
-        for move, (means, count) in found.items():
-            move(*means, count)
+        for move, buffers, means, count in found.values():
+            move(buffers, means, count)
 
 
 @contextlib.contextmanager
@@ -119,7 +120,7 @@ def average_over_ranks(model: nn.Module) -> None:
 
     Every rank has to call it at the same point. Buffers whose averaging policy is not the mean are left alone.
     """
-    norms = [norm for norm in model.modules() if isinstance(norm, BatchStatisticsNorm) and norm.reduce is keep_local]
+    norms = [norm for norm in model.modules() if own_statistics(norm)]
     buffers = [
         getattr(norm, name) for norm in norms for name, policy in norm.buffer_policies.items() if policy == "mean"
     ]

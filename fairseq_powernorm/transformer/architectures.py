@@ -5,6 +5,7 @@ from fairseq.models.transformer.transformer_legacy import base_architecture
 
 from ..flags import fill_in_defaults
 from .model import MODEL_NAME
+from .norm_flags_of_checkpoints import inherit_norm_flags
 
 SIZES = {
     # name: (channels, feed-forward, heads, layers a stack, dropout)
@@ -33,7 +34,7 @@ def preset(args, channels: int, ffn: int, heads: int, layers: int, dropout: floa
         dropout: dropout of residual branches and embeddings; attention and activation dropout are 0.1.
 
     Raises:
-        FlagError: see :func:`fairseq_powernorm.flags.fill_in_defaults`.
+        FlagError: see :func:`fairseq_powernorm.flags.fill_in_defaults`; or a checkpoint to fine-tune cannot be read.
     """
     for stack in ("encoder", "decoder"):
         set_default(args, f"{stack}_embed_dim", channels)
@@ -43,6 +44,7 @@ def preset(args, channels: int, ffn: int, heads: int, layers: int, dropout: floa
     set_default(args, "dropout", dropout)
     set_default(args, "attention_dropout", 0.1)
     set_default(args, "activation_dropout", 0.1)
+    inherit_norm_flags(args)
     fill_in_defaults(args)
     base_architecture(args)
 

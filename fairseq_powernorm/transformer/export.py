@@ -15,8 +15,7 @@ class ExportableEncoder(nn.Module):
         encoder = ExportableEncoder(model.encoder)
         torch.export.export(encoder, (src_tokens,), dynamic_shapes=({0: batch, 1: length},), strict=True)
 
-    ``strict``, since fairseq's positions make a tensor of a shape. With group scaling the graph holds an operator of
-    ours, unless it is exported under ``FAIRSEQ_POWERNORM_KERNELS=off``.
+    ``strict``, since fairseq's positions make a tensor of a shape. The graph holds torch's own operators only.
     """
 
     def __init__(self, encoder: PowerNormTransformerEncoder):

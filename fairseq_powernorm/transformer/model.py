@@ -10,6 +10,7 @@ from torch import nn
 
 from ..flags import add_norm_flags, stack_spec
 from ..kernels.operators import describe
+from ..registry import describe_stack
 from . import restarts, trainer_hooks
 from .decoder import PowerNormTransformerDecoder
 from .encoder import PowerNormTransformerEncoder
@@ -47,6 +48,8 @@ class PowerNormTransformerModel(TransformerModel):
             ValueError: ``FAIRSEQ_POWERNORM_KERNELS`` asks for what there is not.
         """
         device_type = "cuda" if torch.cuda.is_available() and not getattr(args, "cpu", False) else "cpu"
+        for stack in ("encoder", "decoder"):
+            logger.info("norms of the %s: %s", stack, describe_stack(stack_spec(args, stack)))
         logger.info("batch norms are trained by %s", describe(device_type))
         forbid_eval()
         restarts.install()

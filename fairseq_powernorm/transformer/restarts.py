@@ -17,10 +17,12 @@ import torch.distributed as dist
 from fairseq import checkpoint_utils, file_io
 from fairseq.distributed import utils as distributed_utils
 from fairseq.tasks.fairseq_task import FairseqTask
+from fairseq.trainer import Trainer
 from torch.distributed import ProcessGroup
 
 from ..checkpoints.resume import LAST_NAME, Patience, read_patience, repair_last_checkpoint
 from ..distributed import number_of_ranks
+from .norm_flags_of_checkpoints import check_same_norms
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +140,15 @@ def install() -> None:
         finally:
             del trainer.task.get_checkpoint_dict
 
+    stock_restore = Trainer.load_checkpoint
+
+    @functools.wraps(stock_restore)
+    def restore(self, filename, reset_optimizer=False, *args, **kwargs):
+        if hasattr(self.cfg.model, "norm_type") and os.path.isfile(filename):
+            check_same_norms(self.cfg.model, filename, fine_tuning=reset_optimizer)
+        return stock_restore(self, filename, reset_optimizer, *args, **kwargs)
+
+    Trainer.load_checkpoint = restore
     load_checkpoint.goes_on = True
     checkpoint_utils.load_checkpoint, checkpoint_utils.save_checkpoint = load_checkpoint, save_checkpoint
     if file_io.IOPathManager is None:  # iopath has storage of its own, not on this machine

@@ -1,7 +1,7 @@
 """What fairseq's trainer knows and its models do not: where an update begins and ends, and whose data is a stopgap.
 
-fairseq has no place for a model to hear of these, so this wraps four methods of its ``Trainer`` and the function that
-saves checkpoints, once a process; for a model without batch statistics they do nothing.
+fairseq has no place for a model to hear of these, so this wraps five methods of its ``Trainer`` and the function that
+saves checkpoints, once a process; but for the last, they do nothing for a model without batch statistics.
 
 - ``train_step`` is an update: all its micro-batches count as one batch. ``set_num_updates`` says that the optimizer has
   made it, in front of the trainer's average of the model (``--store-ema``); where fairseq leaves the update out (an
@@ -10,6 +10,8 @@ saves checkpoints, once a process; for a model without batch statistics they do 
   nothing, and here its statistics too.
 - ``begin_valid_epoch`` and ``save_checkpoint``: every rank has statistics of its own without ``--norm-sync``, and the
   first one's would be saved. All ranks get their mean first, and go on from it, as a restarted training does.
+- ``get_valid_iterator`` validates on every sentence. fairseq drops the last batch where its size is no multiple of
+  ``--required-batch-size-multiple``, 8 by default: up to 7 sentences. Training batches stay as they are.
 """
 
 import functools
@@ -46,7 +48,7 @@ def install() -> None:
         return
     stock_step, stock_number = Trainer.train_step, Trainer.set_num_updates
     stock_sample, stock_valid = Trainer._prepare_sample, Trainer.begin_valid_epoch
-    stock_save = checkpoint_utils.save_checkpoint
+    stock_save, stock_valid_iterator = checkpoint_utils.save_checkpoint, Trainer.get_valid_iterator
 
     @functools.wraps(stock_step)
     def train_step(self, samples, *args, **kwargs):
@@ -79,6 +81,15 @@ def install() -> None:
         share_statistics(self)
         return stock_valid(self, epoch)
 
+    @functools.wraps(stock_valid_iterator)
+    def get_valid_iterator(self, *args, **kwargs):
+        dataset = self.cfg.dataset
+        multiple, dataset.required_batch_size_multiple = dataset.required_batch_size_multiple, 1
+        try:
+            return stock_valid_iterator(self, *args, **kwargs)
+        finally:
+            dataset.required_batch_size_multiple = multiple
+
     @functools.wraps(stock_save)
     def save_checkpoint(cfg, trainer, *args, **kwargs):
         share_statistics(trainer)
@@ -87,4 +98,5 @@ def install() -> None:
     train_step.tells_norms = True
     Trainer.train_step, Trainer.set_num_updates = train_step, set_num_updates
     Trainer._prepare_sample, Trainer.begin_valid_epoch = prepare_sample, begin_valid_epoch
+    Trainer.get_valid_iterator = get_valid_iterator
     checkpoint_utils.save_checkpoint = save_checkpoint

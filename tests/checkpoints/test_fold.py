@@ -23,6 +23,7 @@ SIZES = [
     *("--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "24", "--encoder-layers", "2"),
     *("--encoder-attention-heads", "2", "--decoder-embed-dim", "16", "--decoder-ffn-embed-dim", "24"),
     *("--decoder-layers", "2", "--decoder-attention-heads", "2"),
+    *("--norm-group-scaling", "0"),  # what is scaled token by token does not fold
 ]
 
 
@@ -158,7 +159,10 @@ def test_a_folded_model_cannot_be_trained():
     ("flags", "said"),
     [
         (["--norm-type", "layer"], "stays: layer looks at each token"),
-        (["--norm-type", "power", "--norm-group-scaling", "2"], "stays: group scaling (--norm-group-scaling 2) looks"),
+        (
+            ["--norm-type", "power", "--norm-group-scaling", "auto"],
+            "stays: group scaling (--norm-group-scaling auto) looks",
+        ),
         (["--norm-type", "power", "--norm-position", "post"], "stays: in post-norm it feeds the residual path too"),
     ],
 )

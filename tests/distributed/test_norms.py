@@ -61,10 +61,44 @@ WORKER = textwrap.dedent(
 )
 
 
-def run_ranks(name, ranks, folder, root):
+OWN_STATISTICS = textwrap.dedent(
+    """
+    import copy
+    import os
+    import sys
+    import torch
+    import torch.distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+    from fairseq_powernorm import build_norm
+
+    _, rank, ranks, store, output = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
+    torch.manual_seed(0)
+    names = ("batch", "pn-v", "power", "power-released")
+    model = torch.nn.Sequential(*[build_norm(name, 5) for name in names], torch.nn.BatchNorm1d(5))
+    alone = copy.deepcopy(model)
+    parallel = DistributedDataParallel(model)  # with torch's defaults
+    for step in range(6):
+        torch.manual_seed(10 * step + rank)
+        x = torch.randn(12, 5) * (1 + rank)
+        for each in (parallel, alone):
+            each.train(step != 4)  # it broadcasts in evaluation too
+            each(x).square().sum().backward()
+    torch.save({"found": dict(model.named_buffers()), "alone": dict(alone.named_buffers())}, output)
+    dist.barrier()
+    dist.destroy_process_group()
+    os._exit(0)
+    """
+)
+
+
+def run_ranks(name, ranks, folder, root, program=WORKER):
     store, outputs = folder / f"store_{ranks}", [folder / f"{ranks}_{rank}.pt" for rank in range(ranks)]
     workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, name, str(rank), str(ranks), str(store), str(output)], cwd=root)
+        subprocess.Popen(
+            [sys.executable, "-c", program, name, str(rank), str(ranks), str(store), str(output)], cwd=root
+        )
         for rank, output in enumerate(outputs)
     ]
     assert [worker.wait(timeout=120) for worker in workers] == [0] * ranks
@@ -100,3 +134,20 @@ def test_ranks_equal_one_process(name, ranks, tmp_path, root):
             torch.testing.assert_close(part["shared"][key], mean)
             assert torch.equal(part["shared"][key], parts[0]["shared"][key])
     assert all(part["averaging"] == 1 for part in parts)
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_every_rank_keeps_its_own_statistics_under_torchs_default(tmp_path, root):
+    """``DistributedDataParallel`` copies rank 0's buffers to the others before each pass: torch's own BatchNorm's, but
+    not those of our norms without ``sync``."""
+    first, second = run_ranks("all", 2, tmp_path, root, OWN_STATISTICS)
+    for part in (first, second):
+        for key, value in part["found"].items():
+            if not key.startswith("4."):
+                assert torch.equal(value, part["alone"][key]), key
+    for key, value in first["found"].items():
+        if key.startswith("4."):
+            continue
+        assert torch.equal(value, second["found"][key]) == key.endswith("num_forward_calls"), key
+    assert not torch.equal(second["found"]["4.running_mean"], second["alone"]["4.running_mean"])  # it does broadcast

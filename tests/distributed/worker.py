@@ -51,7 +51,7 @@ def train(models, norm, rank, ranks):
         parallel = (
             LegacyDistributedDataParallel(model, dist.group.WORLD)
             if legacy
-            else DistributedDataParallel(model, broadcast_buffers=False)  # as fairseq has it
+            else DistributedDataParallel(model)  # which broadcasts rank 0's buffers, unlike fairseq's trainer
         )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     parallel.train()

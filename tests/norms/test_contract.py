@@ -261,13 +261,56 @@ def test_state_dict_carries_everything_over(name):
         torch.testing.assert_close(found[key], value, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", WITH_STATISTICS)
+@pytest.mark.parametrize("name", NORMS)
 def test_reset_goes_back_to_the_start(name):
-    norm, fresh = build_norm(name, 8), build_norm(name, 8)
+    """All of it, as in torch's norms; a norm with statistics can also be told to reset these alone."""
+    settings = {"warmup_updates": 3} if name == "power" else {}
+    norm, fresh = build(name, **settings), build_norm(name, 8, **settings)
+    if hasattr(norm, "set_num_updates"):
+        norm.set_num_updates(7)
     x, mask, grad = batch()
     step(norm, x, mask, grad)
-    norm.reset_statistics()
+    parameters = {key: parameter.clone() for key, parameter in norm.named_parameters()}
+    if name in WITH_STATISTICS:
+        norm.reset_statistics()
+        assert all(torch.equal(value, dict(fresh.named_buffers())[key]) for key, value in norm.named_buffers())
+        assert all(torch.equal(value, parameters[key]) for key, value in norm.named_parameters())
+        step(norm, x, mask, grad)
+    norm.reset_parameters()
     assert all(torch.equal(value, fresh.state_dict()[key]) for key, value in norm.state_dict().items())
+    assert getattr(norm, "warming_up", None) == getattr(fresh, "warming_up", None)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(0, 8), (0, 3, 8), (5, 0, 8)])
+@pytest.mark.parametrize("groups", GROUPS)
+@pytest.mark.parametrize("name", NORMS)
+def test_no_rows_change_nothing(name, groups, shape, training):
+    norm = build(name, groups=groups)
+    x, mask, grad = batch()
+    step(norm, x, mask, grad)
+    before = copy.deepcopy(norm.state_dict())
+    norm.train(training)
+    for empty_mask in (None, torch.zeros(shape[:-1]).t().bool() if len(shape) == 3 else torch.zeros(0).bool()):
+        found = step(norm, torch.randn(shape), empty_mask, torch.randn(shape))
+        assert found["y"].shape == found["dx"].shape == shape
+        assert not found["dweight"].any() and not found["dbias"].any()
+    assert all(torch.equal(value, before[key]) for key, value in norm.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("groups", GROUPS)
+@pytest.mark.parametrize("name", NORMS)
+def test_evaluation_is_the_same_with_and_without_grad(name, groups, dtype):
+    norm = build(name, 64, groups)
+    x = torch.randn(500, 64)
+    step(norm, x, None, torch.randn(500, 64))
+    norm.eval().to(dtype)
+    x = x.to(dtype)
+    expected = norm(x)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert torch.equal(norm(x), expected)
 
 
 @pytest.mark.parametrize("name", WITH_STATISTICS)

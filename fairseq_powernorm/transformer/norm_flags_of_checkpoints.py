@@ -1,0 +1,102 @@
+"""The norm flags of the checkpoint that a training starts from, against those of its command line.
+
+fairseq builds the model by the command line and then fills it with the checkpoint's tensors. Norms with other settings
+often have the same tensors, so a model could silently become another one: the default of ``--norm-group-scaling`` and
+``--norm-warmup-updates``, for example, was 0 before it was ``auto``. So a training that goes on stops where its norms
+differ, and fine-tuning takes the norm flags that its command line leaves open from the checkpoint.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints.io import Checkpoint, load_checkpoint
+from ..checkpoints.resume import LAST_NAME
+from ..flags import AUTO, DEFAULTS, FlagError, stack_spec
+from ..registry import FOLDED, settings_of
+from ..spec import NormSpec
+
+logger = logging.getLogger(__name__)
+
+INHERITED = tuple(name for name in DEFAULTS if name != "norm_sync")  # which belongs to the hardware
+
+
+def flags_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The flags of a checkpoint's model, with what older versions did not store filled in; None if it is not one of
+    this package's."""
+    found = checkpoint.get("args") or (checkpoint.get("cfg") or {}).get("model")
+    flags = dict(vars(found)) if isinstance(found, argparse.Namespace) else {}
+    return {**DEFAULTS, **flags} if "norm_type" in flags else None
+
+
+def inherit_norm_flags(args: argparse.Namespace) -> None:
+    """Gives the norm flags that a fine-tuning's command line leaves open, or at ``auto``, the checkpoint's values.
+
+    Fine-tuning is ``--finetune-from-model FILE``, or ``--restore-file FILE --reset-optimizer``. A checkpoint of another
+    package changes nothing.
+
+    Args:
+        args: the namespace of an architecture function, before defaults are filled in; changed in place.
+
+    Raises:
+        FlagError: the checkpoint cannot be read.
+    """
+    path = getattr(args, "finetune_from_model", None)
+    if not path and getattr(args, "reset_optimizer", False) and getattr(args, "restore_file", LAST_NAME) != LAST_NAME:
+        path = args.restore_file
+    if not path or not Path(path).is_file():  # fairseq itself says that there is none
+        return
+    try:
+        flags = flags_of(load_checkpoint(path, mmap=True))
+    except (ValueError, OSError) as error:
+        raise FlagError(str(error)) from None
+    if flags is None:
+        return
+    for name in INHERITED:
+        given = getattr(args, name, None)
+        if given is None or given == AUTO:
+            setattr(args, name, flags[name])
+
+
+def norms_of(flags: argparse.Namespace) -> dict[str, Any]:
+    """All that decides what the norms of a model compute, by site: name and the settings that the norm takes."""
+    norms: dict[str, Any] = {"position": flags.norm_position}
+    for stack in ("encoder", "decoder"):
+        for site, spec in vars(stack_spec(flags, stack)).items():
+            if spec is not None and not (site == "output" and flags.norm_position == "post"):
+                norms[f"{stack} {site}"] = _used_settings(spec)
+    return norms
+
+
+def _used_settings(spec: NormSpec) -> dict[str, Any]:
+    taken = () if spec.name == FOLDED else settings_of(spec.name)
+    settings = {name: value for name, value in spec.settings().items() if name in taken and name != "sync"}
+    return {"name": spec.name, **settings}
+
+
+def check_same_norms(args: argparse.Namespace, path: str, fine_tuning: bool) -> None:
+    """Compares the norms of a training with those of the checkpoint that it starts from.
+
+    Args:
+        args: the flags of the training's model.
+        path: the checkpoint.
+        fine_tuning: whether the training begins with it rather than goes on; then a difference is a warning.
+
+    Raises:
+        ValueError: a training that goes on has other norms; the message names the flags to add.
+    """
+    flags = flags_of(load_checkpoint(path, mmap=True))
+    if flags is None or norms_of(argparse.Namespace(**flags)) == norms_of(args):
+        return
+    differing = [name for name in INHERITED if flags[name] != getattr(args, name)]
+    words = " ".join(f"--{name.replace('_', '-')} {flags[name]}" for name in differing if flags[name] is not None)
+    without = " or ".join(f"--{name.replace('_', '-')}" for name in differing if flags[name] is None)
+    advice = " and ".join([*([f"add {words}"] if words else []), *([f"leave out {without}"] if without else [])])
+    if fine_tuning:
+        logger.warning("%s was trained with other norms; to have them, %s", path, advice)
+        return
+    raise ValueError(
+        f"{path} was trained with other norms than this command asks for: to go on, {advice}; for a new training, give "
+        "another --save-dir"
+    )
