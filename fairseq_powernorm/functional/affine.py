@@ -6,7 +6,7 @@ from torch.autograd import Function
 
 from ..kernels import operators, plain
 from ..kernels.plain import at_least_float32
-from .second_derivative import differentiable, like
+from .second_derivative import with_gradient
 
 
 def scale_and_shift(rows: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
@@ -29,20 +29,23 @@ class NormalizeByConstantsFunction(Function):
     def backward(ctx, grad_output):
         """dX, dγ, dβ."""
         rows, weight, bias, mean, second_moment = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return *differentiable(
-                lambda x, gamma: plain.normalize_by_constants(x, mean, second_moment, gamma, bias, *ctx.settings),
-                rows,
-                weight,
-                bias,
-                grad_output,
-            ), *[None] * 4
+        if torch.is_grad_enabled():  # the gradient is to be differentiated itself
+            given = list(map(with_gradient, (rows, weight, bias)))
+            output = plain.normalize_by_constants(given[0], mean, second_moment, *given[1:], *ctx.settings)
+            inputs = [each for each in given if each is not None]
+            found = iter(torch.autograd.grad(output, inputs, grad_output, create_graph=True))
+            return *(None if each is None else next(found) for each in given), *[None] * 4
         nothing = torch.zeros_like(second_moment)  # no gradient passes through μ and d
         grad_mean = None if mean is None else nothing
         grad_rows, grad_weight, grad_bias = operators.gradient(
             rows, grad_output, None, mean, second_moment, weight, nothing, grad_mean, *ctx.settings
         )
         return grad_rows, like(weight, grad_weight), like(bias, grad_bias), *[None] * 4
+
+
+def like(parameter: Tensor | None, gradient: Tensor) -> Tensor | None:
+    """The gradient in its parameter's dtype; None where there is no parameter."""
+    return None if parameter is None else gradient.to(parameter.dtype)
 
 
 def normalize_by_constants(

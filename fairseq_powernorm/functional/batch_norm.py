@@ -5,9 +5,10 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..kernels.operators import gradient, gradient_sums, normalize
-from ..kernels.plain import times, zero_padding
+from ..kernels.plain import times
+from .affine import like
 from .reduction import Reduce, keep_local
-from .second_derivative import differentiable, like, normalize_by_batch
+from .second_derivative import differentiable_gradient
 
 
 class BatchNormFunction(Function):
@@ -24,13 +25,9 @@ class BatchNormFunction(Function):
     def backward(ctx, grad_output):
         """dX, dγ, dβ."""
         rows, weight, bias, padding, mean, second_moment, count = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            centred = mean is not None
-
-            def output(x: Tensor, gamma: Tensor | None) -> Tensor:
-                return times(gamma, normalize_by_batch(x, padding, *ctx.settings, centred, ctx.reduce))
-
-            return *differentiable(output, rows, weight, bias, zero_padding(grad_output, padding)), *[None] * 7
+        if torch.is_grad_enabled():  # the gradient is to be differentiated itself
+            given = rows, weight, bias, grad_output, padding, *ctx.settings
+            return *differentiable_gradient(*given, centred=mean is not None, reduce=ctx.reduce), *[None] * 7
         given = rows, grad_output, padding, mean, second_moment
         grad_weight, grad_bias = gradient_sums(*given, *ctx.settings)
         sums = [times(weight, grad_weight)] if mean is None else [times(weight, grad_weight), times(weight, grad_bias)]

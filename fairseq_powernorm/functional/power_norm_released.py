@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..kernels.plain import at_least_float32, times
-from .affine import scale_and_shift
-from .second_derivative import first_derivative_only, like
+from .affine import like, scale_and_shift
+from .second_derivative import first_derivative_only
 
 
 class ReleasedStatistics(NamedTuple):

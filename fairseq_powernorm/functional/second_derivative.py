@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..kernels.plain import at_least_float32, count_tokens, zero_padding
+from ..kernels.plain import count_tokens, real_values, times, zero_padding
 from .group_scaling import group_scaling
 from .reduction import Reduce
 
@@ -20,7 +20,7 @@ def normalize_by_batch(
     rows: Tensor, padding: Tensor | None, eps: float, groups: int, centred: bool, reduce: Reduce
 ) -> Tensor:
     """X̂ (N, C) of batch (``centred``) or pn-v, 0 at padding, as plain operators from the rows on."""
-    scaled = at_least_float32(zero_padding(rows, padding))
+    scaled = real_values(rows, padding)
     if groups:
         scaled = group_scaling(scaled, groups, eps)
     sums, count = reduce([scaled.sum(dim=0), count_tokens(rows, padding)])
@@ -31,34 +31,42 @@ def normalize_by_batch(
     return scaled * (square_sums / tokens + eps).rsqrt()
 
 
-def differentiable(
-    function: Callable[[Tensor, Tensor | None], Tensor],
+def differentiable_gradient(
     rows: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
     grad: Tensor,
+    padding: Tensor | None,
+    eps: float,
+    groups: int,
+    centred: bool,
+    reduce: Reduce,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """dX, dγ and dβ as functions of x, γ and dY that can be differentiated.
+    """dX, dγ and dβ of batch (``centred``) or pn-v in training, as functions of x, γ and dY that can be differentiated.
 
     Args:
-        function: the forward pass by plain operators, from x (N, C) and γ (C,), but for β.
-        rows: x (N, C).
-        weight: γ (C,), or None.
-        bias: β (C,), or None.
-        grad: dY (N, C), 0 at padding.
+        rows: x (..., C).
+        weight: γ (C,), or None for 1.
+        bias: β (C,), or None for 0.
+        grad: dY (..., C).
+        padding: a bool for each row, True at padding, or None.
+        eps: ε > 0.
+        groups: of group scaling; 0 for none.
+        centred: whether μ_B is subtracted.
+        reduce: sums over ranks; with more than one it refuses.
     """
-    given = (rows,) if weight is None else (rows, weight)
     with torch.enable_grad():
-        inputs = [tensor if tensor.requires_grad else tensor.detach().requires_grad_() for tensor in given]
-        output = function(inputs[0], None if weight is None else inputs[1])
-        gradients = torch.autograd.grad(output, inputs, grad.to(output.dtype), create_graph=True)
-        grad_bias = None if bias is None else like(bias, at_least_float32(grad).flatten(0, -2).sum(dim=0))
-    return gradients[0], None if weight is None else gradients[1], grad_bias
+        x, gamma = map(with_gradient, (rows, weight))
+        output = times(gamma, normalize_by_batch(x, padding, eps, groups, centred, reduce))
+        inputs, real = [each for each in (x, gamma) if each is not None], real_values(grad, padding)
+        grad_rows, *grad_weight = torch.autograd.grad(output, inputs, real, create_graph=True)
+        grad_bias = None if bias is None else real.sum(dim=0).to(bias.dtype)
+        return grad_rows, grad_weight[0] if grad_weight else None, grad_bias
 
 
-def like(parameter: Tensor | None, gradient: Tensor) -> Tensor | None:
-    """The gradient in its parameter's dtype; None where there is no parameter."""
-    return None if parameter is None else gradient.to(parameter.dtype)
+def with_gradient(tensor: Tensor | None) -> Tensor | None:
+    """The tensor, or one of its values that a gradient can be taken by."""
+    return tensor if tensor is None or tensor.requires_grad else tensor.detach().requires_grad_()
 
 
 class _NoSecondDerivative(Function):

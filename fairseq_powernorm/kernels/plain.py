@@ -19,19 +19,14 @@ def times(weight: Tensor | None, vector: Tensor) -> Tensor:
 
 
 def zero_padding(rows: Tensor, padding: Tensor | None) -> Tensor:
-    """Rows (N, C) with zeros where ``padding`` (N, 1) is True; NaN and inf at padding go too, which a product with 0
-    would keep."""
-    return rows if padding is None else rows.masked_fill(padding, 0)
+    """Rows (..., C) with zeros where ``padding``, a bool for each, is True; NaN and inf at padding go too, which a
+    product with 0 would keep."""
+    return rows if padding is None else rows.masked_fill(padding.reshape(*rows.shape[:-1], 1), 0)
 
 
 def real_values(rows: Tensor, padding: Tensor | None) -> Tensor:
     """Rows (..., C) as (N, C) in the arithmetic's type, zero at padding."""
-    return at_least_float32(zero_padding(rows.reshape(-1, rows.size(-1)), column(padding)))
-
-
-def column(padding: Tensor | None) -> Tensor | None:
-    """A bool for each row, as (N, 1)."""
-    return None if padding is None else padding.reshape(-1, 1)
+    return at_least_float32(zero_padding(rows.reshape(-1, rows.size(-1)), padding))
 
 
 def count_tokens(rows: Tensor, padding: Tensor | None) -> Tensor:
@@ -84,7 +79,7 @@ def gradient(rows, grad, padding, mean, second_moment, weight, projection, grad_
         wide * times(weight, inverse_root), values, projection * inverse_root.square(), value=-1
     )
     if grad_mean is not None:
-        grad_scaled = zero_padding(grad_scaled - grad_mean * inverse_root, column(padding))
+        grad_scaled = zero_padding(grad_scaled - grad_mean * inverse_root, padding)
     grad_rows = _unscaled(grad_scaled, scaled, factors).to(rows.dtype).view(rows.shape)
     return grad_rows, (wide * values).sum(dim=0) * inverse_root, wide.sum(dim=0)
 
@@ -128,4 +123,4 @@ def _unscaled(grad_scaled: Tensor, scaled: Tensor, factors: Tensor | None) -> Te
 
 def _centred(scaled: Tensor, padding: Tensor | None, mean: Tensor | None) -> Tensor:
     """s − μ (N, C), zero at padding."""
-    return scaled if mean is None else zero_padding(scaled - mean, column(padding))
+    return scaled if mean is None else zero_padding(scaled - mean, padding)

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 
-from ..functional.precision import at_least_float32
 from ..functional.reduction import Reduce, keep_local
 from ..functional.running import move_average
-from ..masking import to_rows, zero_padding
+from ..masking import rows_of_padding, zero_padding
 from .distributed import exclude_from_broadcasts, sum_over_ranks
 from .recomputation import backward_running, is_backward_running
 from .running_statistics import RunningStatistics
@@ -77,18 +76,18 @@ class BatchStatisticsNorm(RunningStatistics):
         """The batch's own values of ``running_statistics``, (C,) each, and the number of real tokens, a scalar.
 
         Args:
-            rows: (N, C), before group scaling.
-            padding: (N, 1), True at padding, or None.
+            rows: (..., C), before group scaling.
+            padding: a bool for each row, True at padding, or None.
             reduce: sums over ranks.
         """
         raise NotImplementedError
 
     def normalize(self, rows: Tensor, padding: Tensor | None, *observed: Tensor) -> Tensor:
-        """The training forward pass, rows (N, C) → (N, C), by what :meth:`observe` gave; differentiable."""
+        """The training forward pass, rows (..., C) → (..., C), by what :meth:`observe` gave; differentiable."""
         raise NotImplementedError
 
     def normalize_by(self, rows: Tensor, *statistics: Tensor) -> Tensor:
-        """Rows (N, C) → (N, C) by given ``running_statistics``, a constant scale and shift per channel."""
+        """Rows (..., C) → (..., C) by given ``running_statistics``, a constant scale and shift per channel."""
         raise NotImplementedError
 
     def observe(self, rows: Tensor, padding: Tensor | None) -> tuple[Tensor, ...]:
@@ -105,12 +104,10 @@ class BatchStatisticsNorm(RunningStatistics):
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """See :class:`TokenNorm`."""
         self.check_input(x)
-        if not self.training and self.gathered is None:
-            running = (at_least_float32(getattr(self, name)) for name in self.running_statistics)
-            return self.normalize_by(x, *running)
-        rows, padding = to_rows(x, self._handed_mask if padding_mask is None else padding_mask)
-        pass_over = self._train if self.gathered is None else self._gather
-        return pass_over(rows, padding).view_as(x)
+        if not self.training and self.gathered is None:  # padding has no part in it
+            return self.normalize_by(x, *[getattr(self, name) for name in self.running_statistics])
+        padding = rows_of_padding(x, self._handed_mask if padding_mask is None else padding_mask)
+        return self._train(x, padding) if self.gathered is None else self._gather(x, padding)
 
     @torch.no_grad()  # so that no backward pass follows, which could update ν
     def _gather(self, rows: Tensor, padding: Tensor | None) -> Tensor:
@@ -123,11 +120,11 @@ class BatchStatisticsNorm(RunningStatistics):
 
     def _train(self, rows: Tensor, padding: Tensor | None) -> Tensor:
         """The training forward pass by whoever can do it: the compiler, or Python."""
-        self.check_statistics()
         if self.update is not None and self.update.ignored:
-            padding = torch.ones(rows.size(0), 1, dtype=torch.bool, device=rows.device)
+            padding = torch.ones(rows.shape[:-1], dtype=torch.bool, device=rows.device)
         if torch.compiler.is_compiling():
             return self._train_compiled(rows, padding) if self.update is None else self._train_eager(rows, padding)
+        self.check_statistics()
         if self.reduce is keep_local:
             exclude_from_broadcasts(own_statistics)
         known = self._observed if is_backward_running() else None
@@ -142,11 +139,11 @@ class BatchStatisticsNorm(RunningStatistics):
     def train_on(
         self, rows: Tensor, padding: Tensor | None, observed: tuple[Tensor, ...] | None
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
-        """The training forward pass: rows (N, C) → (N, C), and :meth:`observe`'s result that it used.
+        """The training forward pass: rows (..., C) → (..., C), and :meth:`observe`'s result that it used.
 
         Args:
-            rows: (N, C).
-            padding: (N, 1), True at padding, or None.
+            rows: (..., C).
+            padding: a bool for each row, True at padding, or None.
             observed: what the pass used that this one repeats (a recomputation, which updates nothing), or None.
         """
         if observed is None:

@@ -83,11 +83,12 @@ class PowerNormReleased(SquareMeanNorm):
     def _train(self, rows: Tensor, padding: Tensor | None) -> Tensor:
         """As in :class:`BatchStatisticsNorm`, on scaled rows: the release scales padding too, and its gradient passes
         through. A batch without rows, which the release cannot take, changes nothing."""
-        if not rows.size(0):
+        if not rows.numel():
             return self.normalize_by(rows, self.running_square_mean)
-        return super()._train(
-            group_scaling(rows, self.group_scaling, self.eps) if self.group_scaling else rows, padding
-        )
+        scaled = rows.reshape(-1, self.channels)
+        if self.group_scaling:
+            scaled = group_scaling(scaled, self.group_scaling, self.eps)
+        return super()._train(scaled, padding).view_as(rows)
 
     def observe(self, rows: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """ψ² to divide by, ψ_B² and the number of tokens; updates φ and counts the call."""
