@@ -6,9 +6,10 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..kernels.operators import gradient, gradient_sums, normalize
+from .affine import like
 from .reduction import Reduce, keep_local
 from .running import ratio_and_correlation
-from .second_derivative import first_derivative_only, like
+from .second_derivative import first_derivative_only
 
 Follow = Callable[[Tensor, Tensor, Tensor], None]
 """Takes Γ (C,), Λ (C,) and the number of tokens that they are means over, and moves ν by them, now or later."""

@@ -291,8 +291,7 @@ WORKER = textwrap.dedent(
     import torch
     import torch.distributed as dist
     from fairseq_powernorm import build_norm
-    from fairseq_powernorm.norms.pn_v import SquareMeanNorm
-from fairseq_powernorm.norms.recalibration import gather_statistics
+    from fairseq_powernorm.norms.recalibration import gather_statistics
 
     name, rank, store, output = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
     torch.set_num_threads(1)
