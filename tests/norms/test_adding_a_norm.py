@@ -132,7 +132,7 @@ def insert(path, before, text):
 def add_by_the_steps(scratch, steps):
     """Does what CONTRIBUTING says, file by file; gives the files that were written."""
     reference, module, registry, config, readme, changelog = (
-        scratch / step.replace("rms_norm", STEM).replace("rms", NAME) for step in steps
+        scratch / step.replace("rms_norm", STEM).replace("/rms.", f"/{NAME}.") for step in steps
     )
     reference.write_text(reference.read_text("utf-8").rstrip() + "\n" + REFERENCE, encoding="utf-8")
     module.write_text(MODULE.lstrip(), encoding="utf-8")
