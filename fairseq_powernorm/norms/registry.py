@@ -10,6 +10,7 @@ from .layer_norm import LayerNorm
 from .pn_v import PNV
 from .power_norm import PowerNorm
 from .power_norm_released import PowerNormReleased
+from .rms_norm import RMSNorm
 from .spec import NormSpec, StackSpec
 from .token_norm import ModuleOptions, TokenNorm
 
@@ -17,6 +18,7 @@ NORMS: dict[str, type[TokenNorm]] = {
     norm.declaration.name: norm
     for norm in (
         LayerNorm,
+        RMSNorm,
         BatchNorm,
         PNV,
         PowerNorm,
