@@ -18,5 +18,5 @@ when_imported("fairseq", lambda _: importlib.import_module(".transformer", __nam
 
 def __getattr__(name: str):
     if name in __all__:
-        return getattr(importlib.import_module(".registry", __name__), name)
+        return getattr(importlib.import_module(".norms.registry", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,11 +16,10 @@ from typing import NoReturn
 
 from omegaconf import DictConfig
 
-from ..files import run_command_line
 from . import plan, recipes, stages
 from .commands import stage_commands
 from .configuration import ROOT, choices, compose_run, run_folder
-from .processes import exit_on_sigterm, read_and_write_utf8
+from .processes import exit_on_sigterm
 from .run_folder import load_config, vary_run
 
 logger = logging.getLogger(__name__)
@@ -84,6 +83,8 @@ def folder(text: str) -> Path:
 
 def one_run(options: Options) -> None:
     """One stage of a run, or all of them."""
+    if options.run is not None and (options.recipe or options.override):
+        raise ValueError("--run names a run with all its settings; leave out --recipe and --override")
     if options.run is not None:
         config, own = load_config(options.run), options.run
     elif options.recipe is None:
@@ -251,12 +252,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     exit_on_sigterm()
     options.function(options)
-
-
-def command() -> None:
-    """The console script ``powernorm-run``, in an environment that changes no result."""
-    os.umask(os.umask(0) & 0o077)  # what is written can be read again
-    read_and_write_utf8()
-    os.environ.pop("POWERNORM_SCRIPT", None)  # what is started from here has a name of its own
-    sys.argv[0] = SCRIPT or "powernorm-run"
-    run_command_line(main)

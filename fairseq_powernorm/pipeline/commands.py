@@ -36,7 +36,7 @@ def train_arguments(config: DictConfig, folder: str | Path) -> list[str]:
 def number_of_test_set(config: DictConfig, test_set: str) -> int:
     """The place of a test set among those that fairseq-preprocess was given, which is all that fairseq knows of it.
 
-    It stands in the data's ``test_sets.txt``, a name a line; data without one is taken to have the recipe's order.
+    It is the line of the data's ``test_sets.txt``; data without that file are taken to have the recipe's order.
 
     Raises:
         ValueError: the recipe or its data has no such test set.
@@ -133,7 +133,7 @@ def fairseq_command(program: str, arguments: Sequence[str], launcher: Sequence[s
 
 def stage_commands(name: str, config: DictConfig, folder: Path, node_rank: int = 0) -> list[str]:
     """The commands of one stage of :data:`~.stages.STAGES` as one would type them; none where the recipe leaves it out.
-    What is done between commands stands in lines that begin with ``#``. Nothing is read or written.
+    What is done between commands is said in lines that begin with ``#``. Nothing is read or written.
 
     Args:
         name: the stage.

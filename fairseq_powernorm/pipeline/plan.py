@@ -82,8 +82,8 @@ class Jobs:
             yield from job.commands
 
     def environment_of(self, slot: int) -> dict[str, str]:
-        """What a slot's jobs have beside this process's variables: its devices, of those that the caller may use, and
-        its threads. Two processes that each spin on every core are many times slower than two that do not."""
+        """What is set for a slot's jobs: its devices, of those that the caller may use, and its threads. Two processes
+        that each use every core are many times slower than two that share them."""
         given = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // self.slots))}
         if self.gpus is not None:
             visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]

@@ -102,7 +102,7 @@ def run_logged(
         shown: how one would type it.
         log: file to append to.
         label: what to call the run.
-        environment: variables to set beside the present ones; the present ones win.
+        environment: variables to set where the caller has not set them.
         progress: reads the output.
 
     Raises:
@@ -153,13 +153,6 @@ def stop(process: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def read_and_write_utf8() -> None:
-    """Starts this program again where the caller's locale or a variable gives Python another encoding than UTF-8."""
-    if not sys.flags.utf8_mode or "PYTHONIOENCODING" in os.environ:
-        kept = {name: value for name, value in os.environ.items() if name != "PYTHONIOENCODING"}
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**kept, "PYTHONUTF8": "1"})
 
 
 def exit_on_sigterm() -> None:

@@ -83,7 +83,7 @@ def plan_recipe(options: argparse.Namespace, command: str) -> list[Command | Job
 
 def plan_table1(options: argparse.Namespace, command: str) -> Plan:
     """Makes Table 1 of the PowerNorm paper: LN, BN, PN-V and PN by one recipe over several seeds, from the archives to
-    the scores, with the paper's figures beside. iwslt14_de_en needs one GPU, wmt14_en_de_big several, multi30k_de_en
+    the scores, next to the paper's figures. iwslt14_de_en needs one GPU, wmt14_en_de_big several, multi30k_de_en
     hours on two CPU cores. Stopped or killed at any point, the same command continues."""
     return plan_recipe(options, command)
 
@@ -132,15 +132,16 @@ def plan_recalibration(options: argparse.Namespace, command: str) -> Plan:
     Raises:
         ValueError: no finished run.
     """
+    from ..scoring.runs import run_folders
+
     into = options.into or options.runs / f"recalibrated_{options.batches}"
     output = options.output or options.runs / options.recipe / f"recalibration_{options.batches}"
     if into.resolve() == options.runs.resolve():
         raise ValueError("--into is the folder of the runs themselves")
     overrides, jobs = [f"recalibrate.batches={options.batches}", *options.override], []
-    for record in sorted((options.runs / options.recipe).glob("*/seed*/run.json")):
-        folder = record.parent
-        plain = folder.name.removeprefix("seed").isdecimal()
-        if plain and (folder / "averaged.pt").is_file() and folder.parent.name != "layer":
+    for folder in run_folders(options.runs / options.recipe):
+        finished = (folder / "run.json").is_file() and (folder / "averaged.pt").is_file()
+        if finished and folder.parent.name != "layer":
             ending = into / folder.relative_to(options.runs)
             words = ["second-ending", "--run", str(folder), "--into", str(ending), *with_overrides(overrides)]
             config = varied(folder, ending, overrides)

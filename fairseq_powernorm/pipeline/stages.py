@@ -142,8 +142,8 @@ def recalibrate(config: DictConfig, folder: Path) -> None:
 def translate(config: DictConfig, folder: Path) -> None:
     """Translates every test set by beam search. Output: ``TEST_SET/hypothesis.txt`` and ``reference.txt``.
 
-    Where the model's text is Moses' tokens, the detokenised text stands beside, as ``hypothesis.detokenized.txt``, and
-    ``hypothesis.txt`` is that text as the main protocol wants it.
+    Where the model's text is Moses' tokens, ``hypothesis.txt`` has it as the main protocol wants it, and
+    ``hypothesis.detokenized.txt`` has the detokenised text.
     """
     for test_set in config.recipe.test_sets:
         hypothesis = folder / test_set / "hypothesis.txt"

@@ -23,9 +23,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ..files import run_command_line
+from ..files import read_and_write_utf8, run_command_line
 from .configuration import CONFIGS, ROOT, label_of, run_folder, speak_as_fairseq_does
-from .processes import read_and_write_utf8
 from .stages import node_rank_of, run_stages
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from ..checkpoints.io import load_checkpoint
 from ..files import run_command_line
-from ..kernels.backend import mode
+from ..kernels.operators import mode
 
 USER_DIR = str(Path(__file__).resolve().parent.parent)
 

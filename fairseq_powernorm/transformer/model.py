@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ..flags import add_norm_flags, stack_spec
-from ..kernels.backend import describe
-from ..registry import describe_stack
+from ..kernels.operators import describe
+from ..norms.registry import describe_stack
 from .decoder import PowerNormTransformerDecoder
 from .encoder import PowerNormTransformerEncoder
 

@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from ..checkpoints.fold import folded_sites
 from ..checkpoints.io import Checkpoint, load_checkpoint, save_checkpoint
-from ..distributed import sum_over_ranks
 from ..files import refuse_folder, refuse_to_overwrite, run_command_line
+from ..norms.distributed import sum_over_ranks
 from ..norms.recalibration import gather_statistics, norms_with_statistics
 from .statistics_changes import log_changes
 

@@ -148,3 +148,17 @@ def test_a_dry_run_is_of_the_machine_that_it_is_asked_for(capsys):
     options = ["--recipe", "wmt14_en_de_big", "--hardware", "gpu", *overrides, "--node-rank", "1", "--dry-run"]
     command_line.main(["train", *options])
     assert "torchrun --nnodes 2 --node-rank 1 --nproc-per-node 8 --master-addr first" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("extra", [["--override", "generate.beam=1"], ["--recipe", "demo_de_en"]])
+def test_a_run_has_the_settings_that_it_has(tmp_path, extra):
+    with pytest.raises(ValueError, match="--run names a run with all its settings"):
+        command_line.main(["translate", "--run", str(tmp_path), *extra])
+
+
+def test_former_module_names_still_work():
+    """For one release; docs named them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fairseq_powernorm.launch", "score", "--help"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0 and "usage: powernorm-run score" in done.stdout

@@ -123,3 +123,13 @@ def test_a_process_that_was_killed_takes_along_what_it_had_started(tmp_path):
     parent.kill()
     while alive(child):
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_command_once_a_device(tmp_path):
+    processes.run_fairseq(
+        "preprocess", ["--help"], tmp_path / "log", "x", launcher=["--standalone", "--nproc-per-node=2"]
+    )
+    log = (tmp_path / "log").read_text(encoding="utf-8")
+    assert log.startswith("+ torchrun --standalone --nproc-per-node=2 -m fairseq_cli.preprocess --help\n")
+    assert log.count("usage: ") == 2

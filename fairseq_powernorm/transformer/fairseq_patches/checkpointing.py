@@ -12,7 +12,7 @@ from fairseq.file_io import IOPathManager, PathManager
 from torch.distributed import ProcessGroup
 
 from ...checkpoints.resume import LAST_NAME, PATIENCE, CannotResume, check_loadable, repair_last_checkpoint
-from ...distributed import number_of_ranks
+from ...norms.distributed import number_of_ranks
 from ..norm_flags_of_checkpoints import check_same_norms
 from .forgotten_state import (
     COUNTERS,
