@@ -109,6 +109,10 @@ TYPES = [dict, list, tuple, int, float, str, bool, bytes, (typing.Any, "typing.A
 HARMLESS = [*NUMPY, *CONTAINERS, *OMEGACONF, *TYPES]
 
 
-def allow_checkpoint_classes() -> None:
-    """Lets ``torch.load(weights_only=True)``, torch's default since 2.6, read what fairseq-train writes."""
-    torch.serialization.add_safe_globals(HARMLESS)
+def allow_checkpoint_classes(*others: type) -> None:
+    """Lets ``torch.load(weights_only=True)``, torch's default since 2.6, read what fairseq-train writes.
+
+    Args:
+        others: classes to let through as well; unpickling one sets attributes, if it has no ``__setstate__``.
+    """
+    torch.serialization.add_safe_globals([*HARMLESS, *others])

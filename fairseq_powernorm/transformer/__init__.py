@@ -1,11 +1,13 @@
 """fairseq's Transformer with chosen norms; importing this registers the model and its architectures with fairseq, and
 wraps the functions of fairseq's that :mod:`~fairseq_powernorm.transformer.fairseq_patches` lists."""
 
+from fairseq.data import Dictionary
+
 from ..checkpoints.safe_globals import allow_checkpoint_classes
 from . import architectures, fairseq_patches
 from .model import PowerNormTransformerModel
 
-allow_checkpoint_classes()
+allow_checkpoint_classes(Dictionary)  # which tasks of speech have in their state
 fairseq_patches.install()
 
 __all__ = ["PowerNormTransformerModel", "architectures"]

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import fairseq
 import pytest
+import torch
+from fairseq.data import Dictionary
 from fairseq.file_io import PathManager
 
+from fairseq_powernorm.checkpoints.io import load_checkpoint
 from fairseq_powernorm.import_hooks import when_imported
 from fairseq_powernorm.transformer import fairseq_patches
 from fairseq_powernorm.transformer.fairseq_patches.plain_settings import MODULES_THAT_EVALUATE
@@ -30,9 +33,8 @@ print(json.dumps([patched, twice, plain, names]))
 """
 ORDERS = {
     "fairseq first": "import fairseq; import fairseq_powernorm",
-    "fairseq last": "import fairseq_powernorm, sys; assert 'fairseq' not in sys.modules; import fairseq",
-    "the norms first": "import fairseq_powernorm; fairseq_powernorm.build_norm; import fairseq.models",
-    "the model": "import fairseq_powernorm.transformer",
+    "fairseq last": "import fairseq_powernorm, sys; fairseq_powernorm.build_norm;"
+    "assert 'fairseq' not in sys.modules; import fairseq",
     "user-dir": "from argparse import Namespace; from fairseq.utils import import_user_module;"
     "import_user_module(Namespace(user_dir='fairseq_powernorm'))",
     "user-dir, loaded before": "import fairseq_powernorm; from argparse import Namespace;"
@@ -60,10 +62,10 @@ def test_whatever_is_imported_first(root):
         output, errors = process.communicate()
         assert process.returncode == 0, errors
         found[order] = json.loads(output.splitlines()[-1])
-    patched, twice, plain, names = found["the model"]
+    patched, twice, plain, names = found["fairseq last"]
     assert patched == [patch.name for patch in fairseq_patches.PATCHES] and not twice
     assert len(names) >= 4 and "fairseq.optim.adam" in plain and set(plain) <= set(MODULES_THAT_EVALUATE)
-    assert all(other == found["the model"] for other in found.values()), found
+    assert all(other == found["fairseq last"] for other in found.values()), found
 
 
 @pytest.mark.slow
@@ -75,6 +77,13 @@ def test_switched_off_fairseq_is_as_it_is(root):
     assert (patched, plain) == ([], []) and len(names) >= 4, errors
     _, errors = state_after("import fairseq_powernorm.transformer", root, FAIRSEQ_POWERNORM_PATCHES="no").communicate()
     assert "FAIRSEQ_POWERNORM_PATCHES=no: expected on or off" in errors
+
+
+def test_dictionaries_in_a_tasks_state(tmp_path):
+    words = Dictionary()
+    words.add_symbol("a")
+    torch.save({"model": {}, "task_state": {"target_dictionary": words}}, tmp_path / "speech.pt")
+    assert load_checkpoint(tmp_path / "speech.pt")["task_state"]["target_dictionary"] == words
 
 
 def test_the_table_says_why():
