@@ -186,7 +186,15 @@ move_projection = _define(
     multiplies ν by −1000, and ν comes back only after ψ² has. Here such a batch puts ν at its own Λ/Γ.
     """,
 )
-NAMES = ("normalize_by_constants", "normalize", "moments", "gradient_sums", "gradient", "move_average", "move_projection")
+NAMES = (
+    "normalize_by_constants",
+    "normalize",
+    "moments",
+    "gradient_sums",
+    "gradient",
+    "move_average",
+    "move_projection",
+)
 
 if CHOSEN in ("auto", "force"):
     missing("cpu")  # loads the library
