@@ -127,11 +127,12 @@ def plan_ablation(options: argparse.Namespace, command: str) -> Plan:
 def plan_recalibration(options: argparse.Namespace, command: str) -> Plan:
     """Shows what recalibration changes: every finished run of a recipe gets a second ending, in which the running
     statistics of its average are estimated anew on training data, and is translated and scored again; a table compares
-    both. Runs of norms without running statistics (layer) are left out.
+    both. Runs of norms without running statistics are left out.
 
     Raises:
         ValueError: no finished run.
     """
+    from ..norms.registry import NORMS
     from ..scoring.runs import run_folders
 
     into = options.into or options.runs / f"recalibrated_{options.batches}"
@@ -141,10 +142,9 @@ def plan_recalibration(options: argparse.Namespace, command: str) -> Plan:
     overrides, jobs = [f"recalibrate.batches={options.batches}", *options.override], []
     for folder in run_folders(options.runs / options.recipe):
         finished = (folder / "run.json").is_file() and (folder / "averaged.pt").is_file()
-        if finished and folder.parent.name != "layer":
-            ending = into / folder.relative_to(options.runs)
+        ending = into / folder.relative_to(options.runs)
+        if finished and NORMS[(config := varied(folder, ending, overrides)).train["norm-type"]].statistics:
             words = ["second-ending", "--run", str(folder), "--into", str(ending), *with_overrides(overrides)]
-            config = varied(folder, ending, overrides)
             commands = [each for stage in AFTER_AVERAGE for each in stage_commands(stage, config, ending)]
             jobs.append(Job(tuple(words), tuple(commands)))
     if not jobs:
