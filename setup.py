@@ -16,8 +16,8 @@ if __name__ == "__main__":  # under --user-dir this folder is on sys.path: whoev
         setup()
     else:
         kernels = CppExtension(
-            "fairseq_powernorm.kernels._rows",
-            ["fairseq_powernorm/kernels/rows.cpp"],
+            "fairseq_powernorm.kernels._cpu",
+            ["fairseq_powernorm/kernels/cpu.cpp"],
             extra_compile_args=["-O3", "-std=c++20", "-fopenmp", "-ffp-contract=fast", "-g0"],
             extra_link_args=["-fopenmp"],
         )

@@ -19,7 +19,7 @@ import sys
 from types import SimpleNamespace
 
 import torch
-from candidates import Candidate, Copy, using
+from candidates import Candidate, Copy
 from interleaved import (
     add_options,
     begin,
@@ -34,26 +34,22 @@ from torch import Tensor, nn
 
 from fairseq_powernorm import build_norm
 from fairseq_powernorm.files import run_command_line
-from fairseq_powernorm.functional import plain_rows
-from fairseq_powernorm.kernels import backend as kernels
+from fairseq_powernorm.kernels import operators, plain
+from fairseq_powernorm.norms.layer_norm import LayerNorm
+from fairseq_powernorm.norms.registry import NORMS as REGISTRY
 
-NORMS = {
-    "power": {},
-    "pn-v": {},
-    "batch": {},
-    "power (groups)": {"group_scaling": 8},
-    "power-released": {},
+NORMS = {name: {} for name, norm in REGISTRY.items() if norm is not LayerNorm} | {
+    "power (groups)": {"group_scaling": 4}
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SENTENCE = 128  # tokens of the longest sentence in a batch
 BACKENDS = ("kernels", "plain", "compiled")
 LAYERS = ("layer", "layer compiled")
-PASSES = ("normalize", "moments", "gradient_sums", "gradient")
 
 
 def compiled_passes() -> SimpleNamespace:
     """The plain passes, compiled by torch."""
-    return SimpleNamespace(**{name: torch.compile(getattr(plain_rows, name), dynamic=False) for name in PASSES})
+    return SimpleNamespace(**{name: torch.compile(getattr(plain, name), dynamic=False) for name in operators.NAMES})
 
 
 def sentence_lengths(sentences: int, longest: int) -> Tensor:
@@ -107,9 +103,8 @@ def check(options: argparse.Namespace) -> None:
     check_numbers(options)
     for tokens in options.tokens:
         check_multiple(tokens, min(SENTENCE, tokens))
-    if "kernels" in options.backends:
-        with using("kernels", SimpleNamespace()):
-            kernels.describe(checked_device(options.device).type)
+    if "kernels" in options.backends and (reason := operators.missing(checked_device(options.device).type)):
+        raise ValueError(f"--backends kernels, but there are {reason}")
 
 
 def say_what_is_left_out(options: argparse.Namespace) -> None:

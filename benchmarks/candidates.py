@@ -3,8 +3,7 @@
 import contextlib
 import functools
 import itertools
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch
@@ -12,23 +11,14 @@ from device_time import CapturedNorm, CapturedWork, batches_to_rotate
 from interleaved import Parts, timed
 from torch import Tensor, nn
 
-from fairseq_powernorm.functional import rows
+from fairseq_powernorm.kernels import operators, plain
 
 
-@contextlib.contextmanager
-def using(backend: str, compiled: SimpleNamespace) -> Iterator[None]:
+def using(backend: str, device: torch.device, compiled: SimpleNamespace) -> contextlib.AbstractContextManager[None]:
     """Within the block the norms compute by the backend."""
-    before, chosen = os.environ.get("FAIRSEQ_POWERNORM_KERNELS"), rows._backend
-    os.environ["FAIRSEQ_POWERNORM_KERNELS"] = "force" if backend == "kernels" else "off"
-    if backend == "compiled":
-        rows._backend = lambda _: compiled
-    try:
-        yield
-    finally:
-        rows._backend = chosen
-        os.environ.pop("FAIRSEQ_POWERNORM_KERNELS")
-        if before is not None:
-            os.environ["FAIRSEQ_POWERNORM_KERNELS"] = before
+    if backend == "kernels":
+        return contextlib.nullcontext()
+    return operators.implemented_by(plain if backend == "plain" else compiled, device.type)
 
 
 def kept_bytes(norm: Callable[[Tensor], Tensor], x: Tensor, parameters: list[Tensor]) -> int:
@@ -77,7 +67,7 @@ class Candidate:
 
     def _capture(self) -> None:
         """Whatever Python does happens here; the timed replays are the device's."""
-        with using(self.backend, self.compiled):
+        with using(self.backend, self.device, self.compiled):
             self.module.train()
             call = lambda x: self.module(x, *self.arguments)  # noqa: E731
             self.captured = CapturedNorm(call, self.parameters, self.x, self.grad)
@@ -88,7 +78,7 @@ class Candidate:
 
     def train(self) -> Parts:
         """One training step's passes."""
-        with using(self.backend, self.compiled):
+        with using(self.backend, self.device, self.compiled):
             self.module.train()
             return self.step() if self.captured is None else self.captured.train()
 
@@ -104,18 +94,18 @@ class Candidate:
         if self.captured is not None:
             return {"evaluation": self.evaluated.seconds()}
         self.module.eval()
-        with using(self.backend, self.compiled), torch.no_grad():
+        with using(self.backend, self.device, self.compiled), torch.no_grad():
             return {"evaluation": timed(lambda: self.module(self.x), self.device)[0]}
 
     def kept(self) -> int:
         """See :func:`kept_bytes`."""
         x = self.x.detach().requires_grad_()
-        with using(self.backend, self.compiled):
+        with using(self.backend, self.device, self.compiled):
             return kept_bytes(lambda x: self.module.train()(x, *self.arguments), x, self.parameters)
 
     def peak(self) -> int:
         """See :func:`peak_bytes`."""
-        with using(self.backend, self.compiled):
+        with using(self.backend, self.device, self.compiled):
             self.module.train()
             return peak_bytes(self.step, self.device)
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from fairseq_powernorm.files import atomic_write
-from fairseq_powernorm.kernels.backend import VARIABLE
+from fairseq_powernorm.kernels.operators import VARIABLE
 from fairseq_powernorm.pipeline.provenance import hardware, versions
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,8 +19,7 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from fairseq_powernorm.files import atomic_write, refuse_to_overwrite
-from fairseq_powernorm.kernels import cpu
-from fairseq_powernorm.kernels.backend import VARIABLE
+from fairseq_powernorm.kernels.operators import VARIABLE, missing
 from fairseq_powernorm.pipeline.provenance import commit, hardware, processor, versions
 
 QUIET = {
@@ -203,7 +202,7 @@ def surroundings(options: argparse.Namespace) -> dict[str, Any]:
         "cores_allowed": len(os.sched_getaffinity(0)),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         VARIABLE: os.environ.get(VARIABLE),
-        "cpu_kernels": cpu.reason() or "loaded",
+        "cpu_kernels": missing("cpu") or "loaded",
         "versions": versions(),
     }
 

@@ -2,7 +2,7 @@
 
     python benchmarks/tune_triton.py --output results/benchmarks/triton_cuda
 
-What is varied are the constants at the top of ``fairseq_powernorm/kernels/triton_rows.py``: one at a time, keeping what
+What is varied are the constants at the top of ``fairseq_powernorm/kernels/cuda.py``: one at a time, keeping what
 is better, until a round over all of them changes nothing. What counts is the geometric mean over all shapes and types
 of the device's time for ``power``'s pass forward and its pass backward, over that of the constants as they are.
 """
@@ -26,7 +26,7 @@ from interleaved import check_numbers, checked_device, surroundings, timed
 from tqdm import tqdm
 
 from fairseq_powernorm.files import atomic_write, refuse_to_overwrite, run_command_line
-from fairseq_powernorm.masking import to_rows
+from fairseq_powernorm.functional.masking import to_rows
 
 CHOICES = {
     "ELEMENTS": (1024, 2048, 4096, 8192),
@@ -120,21 +120,21 @@ def tune(options: argparse.Namespace) -> None:
     table.parent.mkdir(parents=True, exist_ok=True)
     if device.type == "cpu":
         os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
-    from fairseq_powernorm.kernels import triton_rows
+    from fairseq_powernorm.kernels import cuda
 
     cases = list(itertools.product(options.dtypes, options.tokens, options.channels))
     choices = {name: CHOICES[name] for name in options.constants}
-    start = {name: getattr(triton_rows, name) for name in choices}
+    start = {name: getattr(cuda, name) for name in choices}
     times: dict[tuple, list[float]] = {}
     progress = tqdm(desc="settings", disable=None)
 
     def cost(settings: Settings) -> float:
         progress.update()
         found = []
-        with settings_in_use(triton_rows, settings):
+        with settings_in_use(cuda, settings):
             for case in cases:
                 try:
-                    seconds = passes(triton_rows, case, device)
+                    seconds = passes(cuda, case, device)
                 except Exception as error:  # such as more shared memory than the device has
                     sys.stderr.write(f"{settings}: {case}: {type(error).__name__}: {str(error).splitlines()[0]}\n")
                     return math.inf

@@ -5,8 +5,8 @@ import argparse
 import pytest
 
 from fairseq_powernorm.flags import AUTO, DEFAULTS, FlagError, add_norm_flags, fill_in_defaults, stack_spec
-from fairseq_powernorm.registry import available_norms, describe_stack
-from fairseq_powernorm.spec import NormSpec
+from fairseq_powernorm.norms.registry import available_norms, describe_stack
+from fairseq_powernorm.norms.spec import NormSpec
 
 STACKS = ("encoder", "decoder")
 
@@ -114,8 +114,8 @@ def test_filling_in_twice_changes_nothing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--norm-type", "instance"], "'layer', 'batch', 'pn-v', 'power', 'power-released'"),
-        (["--decoder-norm-ffn", "rms"], "invalid choice: 'rms'"),
+        (["--norm-type", "instance"], ", ".join(map(repr, available_norms()))),
+        (["--decoder-norm-ffn", "instance"], "invalid choice: 'instance'"),
         (["--norm-alpha-fwd", "1"], r"expected a number in \[0, 1\), got 1"),
         (["--norm-alpha-bwd", "-0.5"], r"expected a number in \[0, 1\), got -0.5"),
         (["--norm-alpha-bwd", "nan"], r"expected a number in \[0, 1\), got nan"),

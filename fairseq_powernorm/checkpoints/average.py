@@ -14,8 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..files import refuse_folder, refuse_to_overwrite, run_command_line
-from ..norms.base import BufferPolicy
-from ..registry import NORMS
+from ..norms.declaration import BufferPolicy
+from ..norms.registry import NORMS
 from .fold import folded_sites
 from .io import Checkpoint, load_checkpoint, number_of_updates, save_checkpoint
 from .select import select_in_folder

@@ -4,22 +4,56 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .group_scaling import group_scaling
-from .precision import at_least_float32
-from .rows import gradient, normalize
+from ..kernels import operators, plain
+from ..kernels.plain import at_least_float32
+from .second_derivative import with_gradient
 
 
-def scale_and_shift(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def scale_and_shift(rows: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
     """y = scale ⊙ x + shift in float32 or wider, cast back once to the dtype of ``rows`` (N, C)."""
-    return torch.addcmul(shift, at_least_float32(rows), scale).to(rows.dtype)
+    wide = at_least_float32(rows)
+    return (wide * scale if shift is None else torch.addcmul(at_least_float32(shift), wide, scale)).to(rows.dtype)
+
+
+class NormalizeByConstantsFunction(Function):
+    """Forward and backward; see :func:`normalize_by_constants`."""
+
+    @staticmethod
+    def forward(ctx, rows, weight, bias, mean, second_moment, eps, groups):
+        """Y; keeps what the backward pass needs."""
+        ctx.save_for_backward(rows, weight, bias, mean, second_moment)
+        ctx.settings = eps, groups
+        return operators.normalize_by_constants(rows, mean, second_moment, weight, bias, eps, groups)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        """dX, dγ, dβ."""
+        rows, weight, bias, mean, second_moment = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated itself
+            given = list(map(with_gradient, (rows, weight, bias)))
+            output = plain.normalize_by_constants(given[0], mean, second_moment, *given[1:], *ctx.settings)
+            inputs = [each for each in given if each is not None]
+            found = iter(torch.autograd.grad(output, inputs, grad_output, create_graph=True))
+            return *(None if each is None else next(found) for each in given), *[None] * 4
+        nothing = torch.zeros_like(second_moment)  # no gradient passes through μ and d
+        grad_mean = None if mean is None else nothing
+        grad_rows, grad_weight, grad_bias = operators.gradient(
+            rows, grad_output, None, mean, second_moment, weight, nothing, grad_mean, *ctx.settings
+        )
+        return grad_rows, like(weight, grad_weight), like(bias, grad_bias), *[None] * 4
+
+
+def like(parameter: Tensor | None, gradient: Tensor) -> Tensor | None:
+    """The gradient in its parameter's dtype; None where there is no parameter."""
+    return None if parameter is None else gradient.to(parameter.dtype)
 
 
 def normalize_by_constants(
     rows: Tensor,
     mean: Tensor | None,
-    square_deviation: Tensor,
-    weight: Tensor,
-    bias: Tensor,
+    second_moment: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
     eps: float,
     groups: int = 0,
 ) -> Tensor:
@@ -27,62 +61,17 @@ def normalize_by_constants(
     by x, γ and β. s is x, or with group scaling the scaled x.
 
     Args:
-        rows: (N, C).
+        rows: (..., C).
         mean: running μ (C,) of batch; None where nothing is subtracted.
-        square_deviation: d, the running σ² or ψ² (C,).
-        weight: γ (C,).
-        bias: β (C,).
+        second_moment: d, the running σ² or ψ² (C,).
+        weight: γ (C,), or None for 1.
+        bias: β (C,), or None for 0.
         eps: ε > 0.
         groups: G ≥ 0 groups of channels that each token is scaled by first; 0 leaves it out.
 
     Returns:
-        (N, C) in the dtype of ``rows``.
+        (..., C) in the dtype of ``rows``.
     """
-    if not groups and rows.dtype == square_deviation.dtype:
-        return by_operators(rows, mean, square_deviation, weight, bias, eps, groups)
-    if torch.is_grad_enabled():  # the same pass, so that the same numbers come out
-        return NormalizeByConstantsFunction.apply(rows, weight, bias, mean, square_deviation, eps, groups)
-    return normalize(rows, None, mean, square_deviation, weight, bias, eps, groups)[0]
-
-
-def by_operators(
-    rows: Tensor,
-    mean: Tensor | None,
-    square_deviation: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    groups: int,
-) -> Tensor:
-    """:func:`normalize_by_constants` by plain operators, which can be differentiated any number of times."""
-    scale = at_least_float32(weight) * (square_deviation + eps).rsqrt()
-    shift = at_least_float32(bias) if mean is None else at_least_float32(bias) - mean * scale
-    scaled = group_scaling(at_least_float32(rows), groups, eps) if groups else rows
-    return scale_and_shift(scaled, scale, shift).to(rows.dtype)
-
-
-class NormalizeByConstantsFunction(Function):
-    """Forward and backward in one fused pass each; see :func:`normalize_by_constants`."""
-
-    @staticmethod
-    def forward(ctx, rows, weight, bias, mean, square_deviation, eps, groups):
-        """Y, (N, C); keeps what the backward pass needs."""
-        ctx.save_for_backward(rows, weight, bias, mean, square_deviation)
-        ctx.settings = eps, groups
-        return normalize(rows, None, mean, square_deviation, weight, bias, eps, groups)[0]
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        """dX, dγ, dβ."""
-        rows, weight, bias, mean, square_deviation = ctx.saved_tensors
-        if torch.is_grad_enabled():  # to be differentiated again
-            inputs = [tensor if tensor.requires_grad else tensor.detach().requires_grad_() for tensor in (rows, weight)]
-            output = by_operators(inputs[0], mean, square_deviation, inputs[1], bias, *ctx.settings)
-            gradients = torch.autograd.grad(output, inputs, grad_output, create_graph=True)
-            return *gradients, at_least_float32(grad_output).sum(dim=0).to(bias.dtype), *[None] * 4
-        nothing = torch.zeros_like(square_deviation)  # constants: no gradient passes through μ and d
-        projections = nothing, None if mean is None else nothing
-        grad_rows, grad_weight, grad_bias = gradient(
-            rows, grad_output, None, mean, square_deviation, weight, *projections, *ctx.settings
-        )
-        return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(bias.dtype), *[None] * 4
+    if torch.is_grad_enabled():
+        return NormalizeByConstantsFunction.apply(rows, weight, bias, mean, second_moment, eps, groups)
+    return operators.normalize_by_constants(rows, mean, second_moment, weight, bias, eps, groups)

@@ -4,41 +4,43 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .precision import at_least_float32
+from ..kernels.operators import gradient, gradient_sums, normalize
+from ..kernels.plain import times
+from .affine import like
 from .reduction import Reduce, keep_local
-from .rows import gradient, gradient_sums, normalize
 from .second_derivative import differentiable_gradient
 
 
 class BatchNormFunction(Function):
-    """Forward and exact backward; see :func:`batch_norm`."""
+    """Forward and exact backward of batch, and without a mean of pn-v; see :func:`batch_norm`."""
 
     @staticmethod
-    def forward(ctx, rows, weight, bias, padding, mean, variance, count, eps, groups, reduce):
+    def forward(ctx, rows, weight, bias, padding, mean, second_moment, count, eps, groups, reduce):
         """Y, (N, C); keeps what the backward pass needs."""
-        ctx.save_for_backward(rows, weight, padding, mean, variance, count)
+        ctx.save_for_backward(rows, weight, bias, padding, mean, second_moment, count)
         ctx.reduce, ctx.settings = reduce, (eps, groups)
-        return normalize(rows, padding, mean, variance, weight, bias, eps, groups)[0]
+        return normalize(rows, padding, mean, second_moment, weight, bias, eps, groups)[0]
 
     @staticmethod
     def backward(ctx, grad_output):
         """dX, dγ, dβ."""
-        rows, weight, padding, mean, variance, count = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            given = rows, weight, grad_output, padding, *ctx.settings
-            return *differentiable_gradient(*given, centred=True, reduce=ctx.reduce), *[None] * 7
-        gamma, tokens = at_least_float32(weight), count.clamp(min=1)
-        grad_weight, grad_bias = gradient_sums(rows, grad_output, padding, mean, variance, *ctx.settings)
-        projection_sum, mean_sum = ctx.reduce([gamma * grad_weight, gamma * grad_bias])
-        means = projection_sum / tokens, mean_sum / tokens
-        grad_rows, *_ = gradient(rows, grad_output, padding, mean, variance, weight, *means, *ctx.settings)
-        return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), *[None] * 7
+        rows, weight, bias, padding, mean, second_moment, count = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated itself
+            given = rows, weight, bias, grad_output, padding, *ctx.settings
+            return *differentiable_gradient(*given, centred=mean is not None, reduce=ctx.reduce), *[None] * 7
+        given = rows, grad_output, padding, mean, second_moment
+        grad_weight, grad_bias = gradient_sums(*given, *ctx.settings)
+        sums = [times(weight, grad_weight)] if mean is None else [times(weight, grad_weight), times(weight, grad_bias)]
+        means = [total / count.clamp(min=1) for total in ctx.reduce(sums)]
+        projection, grad_mean = (*means, None)[:2]
+        grad_rows, *_ = gradient(*given, weight, projection, grad_mean, *ctx.settings)
+        return grad_rows, like(weight, grad_weight), like(bias, grad_bias), *[None] * 7
 
 
 def batch_norm(
     rows: Tensor,
-    weight: Tensor,
-    bias: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
     padding: Tensor | None,
     mean: Tensor,
     variance: Tensor,
@@ -54,8 +56,8 @@ def batch_norm(
 
     Args:
         rows: x (N, C).
-        weight: γ (C,).
-        bias: β (C,).
+        weight: γ (C,), or None for 1.
+        bias: β (C,), or None for 0.
         padding: (N, 1), True at padding, or None. Rows of padding come out as β and get a gradient of 0.
         mean: μ_B (C,) of these very rows.
         variance: σ_B² (C,), biased, of these very rows.

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from ..kernels.operators import moments
 from .reduction import Reduce, keep_local
-from .rows import moments
 
 
 def square_mean(

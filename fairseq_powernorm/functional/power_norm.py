@@ -5,8 +5,9 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.autograd import Function
 
+from ..kernels.operators import gradient, gradient_sums, normalize
+from .affine import like
 from .reduction import Reduce, keep_local
-from .rows import gradient, gradient_sums, normalize
 from .running import ratio_and_correlation
 from .second_derivative import first_derivative_only
 
@@ -29,7 +30,7 @@ class PowerNormFunction(Function):
                 square_sum, count = reduce([batch_square_mean * count, count])
                 batch_square_mean = square_sum / count.clamp(min=1)
             measured += batch_square_mean, count
-        ctx.save_for_backward(rows, weight, padding, square_mean, *measured)
+        ctx.save_for_backward(rows, weight, bias, padding, square_mean, *measured)
         ctx.projection, ctx.reduce, ctx.warming_up, ctx.follow = projection, reduce, warming_up, follow
         ctx.settings = eps, groups
         return output
@@ -38,7 +39,7 @@ class PowerNormFunction(Function):
     @first_derivative_only("power")
     def backward(ctx, grad_output):
         """dX, dγ, dβ; hands on what ν is moved by."""
-        rows, weight, padding, square_mean, batch_square_mean, count = ctx.saved_tensors  # once: it may recompute
+        rows, weight, bias, padding, square_mean, batch_square_mean, count = ctx.saved_tensors  # once: it may recompute
         given = rows, grad_output, padding, None, square_mean
 
         def measure(grad_weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,13 +57,13 @@ class PowerNormFunction(Function):
         if not ctx.warming_up:
             ratio, correlation = measure(grad_weight)
         ctx.follow(ratio, correlation, count)
-        return grad_rows, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), *[None] * 9
+        return grad_rows, like(weight, grad_weight), like(bias, grad_bias), *[None] * 9
 
 
 def power_norm(
     rows: Tensor,
-    weight: Tensor,
-    bias: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
     padding: Tensor | None,
     square_mean: Tensor,
     projection: Tensor,
@@ -89,8 +90,8 @@ def power_norm(
 
     Args:
         rows: x (N, C).
-        weight: γ (C,).
-        bias: β (C,).
+        weight: γ (C,), or None for 1.
+        bias: β (C,), or None for 0.
         padding: (N, 1), True at padding, or None. Rows of padding come out as β and get a gradient of 0.
         square_mean: ψ² (C,) to divide by: ψ²_{t−1}, or ψ_B² during warm-up. Must not be moved before the backward pass.
         projection: ν_{t−1} (C,), read by the backward pass, before ``follow`` is called.

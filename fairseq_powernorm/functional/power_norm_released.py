@@ -12,8 +12,8 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.autograd import Function
 
-from .affine import scale_and_shift
-from .precision import at_least_float32
+from ..kernels.plain import at_least_float32, times
+from .affine import like, scale_and_shift
 from .second_derivative import first_derivative_only
 
 
@@ -39,28 +39,28 @@ class PowerNormReleasedFunction(Function):
         """Y, (N, C); keeps what the backward pass needs."""
         forward_inverse_root = (statistics.square_mean + eps).rsqrt()
         batch_inverse_root = (statistics.batch_square_mean + eps).rsqrt()
-        ctx.save_for_backward(rows, weight, forward_inverse_root, batch_inverse_root)
+        ctx.save_for_backward(rows, weight, bias, forward_inverse_root, batch_inverse_root)
         ctx.accumulated, ctx.alpha = accumulated, alpha
-        return scale_and_shift(rows, at_least_float32(weight) * forward_inverse_root, at_least_float32(bias))
+        return scale_and_shift(rows, times(weight, forward_inverse_root), bias)
 
     @staticmethod
     @first_derivative_only("power-released")
     def backward(ctx, grad_output):
         """dX, dγ, dβ; moves E."""
-        rows, weight, forward_inverse_root, batch_inverse_root = ctx.saved_tensors
+        rows, weight, bias, forward_inverse_root, batch_inverse_root = ctx.saved_tensors
         grad = at_least_float32(grad_output)
         normalized = at_least_float32(rows) * forward_inverse_root
-        projected = grad * at_least_float32(weight) - (1 - ctx.alpha) * ctx.accumulated * normalized
+        projected = times(weight, grad) - (1 - ctx.alpha) * ctx.accumulated * normalized
         grad_rows = (projected * batch_inverse_root).to(rows.dtype)
         ctx.accumulated.add_((projected * normalized).mean(dim=0))
-        grad_weight = (grad * normalized).sum(dim=0).to(weight.dtype)
-        return grad_rows, grad_weight, grad.sum(dim=0).to(weight.dtype), None, None, None, None
+        grad_weight, grad_bias = (grad * normalized).sum(dim=0), grad.sum(dim=0)
+        return grad_rows, like(weight, grad_weight), like(bias, grad_bias), *[None] * 4
 
 
 def power_norm_released(
     rows: Tensor,
-    weight: Tensor,
-    bias: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
     statistics: ReleasedStatistics,
     accumulated: Tensor,
     alpha: float,
@@ -73,8 +73,8 @@ def power_norm_released(
 
     Args:
         rows: x (N, C), after group scaling.
-        weight: γ (C,).
-        bias: β (C,).
+        weight: γ (C,), or None for 1.
+        bias: β (C,), or None for 0.
         statistics: d (ψ_B² in warm-up, later the running φ) and ψ_B².
         accumulated: E (C,), read and then updated in place by the backward pass.
         alpha: decay of the backward pass, in [0, 1).

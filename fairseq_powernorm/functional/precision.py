@@ -1,9 +1,5 @@
 """The dtype of statistics and their arithmetic: float32, or float64 where the input is."""
 
-import torch
-from torch import Tensor
+from ..kernels.plain import at_least_float32
 
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor itself if it is float32 or float64, else (half, bfloat16) as float32."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+__all__ = ["at_least_float32"]

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..masking import count_tokens, zero_padding
+from ..kernels.plain import count_tokens, real_values, times, zero_padding
 from .group_scaling import group_scaling
-from .precision import at_least_float32
 from .reduction import Reduce
 
 
@@ -21,7 +20,7 @@ def normalize_by_batch(
     rows: Tensor, padding: Tensor | None, eps: float, groups: int, centred: bool, reduce: Reduce
 ) -> Tensor:
     """X̂ (N, C) of batch (``centred``) or pn-v, 0 at padding, as plain operators from the rows on."""
-    scaled = at_least_float32(zero_padding(rows, padding))
+    scaled = real_values(rows, padding)
     if groups:
         scaled = group_scaling(scaled, groups, eps)
     sums, count = reduce([scaled.sum(dim=0), count_tokens(rows, padding)])
@@ -34,32 +33,40 @@ def normalize_by_batch(
 
 def differentiable_gradient(
     rows: Tensor,
-    weight: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
     grad: Tensor,
     padding: Tensor | None,
     eps: float,
     groups: int,
     centred: bool,
     reduce: Reduce,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """dX, dγ and dβ of batch (``centred``) or pn-v in training, as functions of x, γ and dY that can be differentiated.
 
     Args:
-        rows: x (N, C).
-        weight: γ (C,).
-        grad: dY (N, C).
-        padding: (N, 1), True at padding, or None.
+        rows: x (..., C).
+        weight: γ (C,), or None for 1.
+        bias: β (C,), or None for 0.
+        grad: dY (..., C).
+        padding: a bool for each row, True at padding, or None.
         eps: ε > 0.
         groups: of group scaling; 0 for none.
         centred: whether μ_B is subtracted.
         reduce: sums over ranks; with more than one it refuses.
     """
     with torch.enable_grad():
-        x, gamma = (tensor if tensor.requires_grad else tensor.detach().requires_grad_() for tensor in (rows, weight))
-        normalized = normalize_by_batch(x, padding, eps, groups, centred, reduce)
-        real = at_least_float32(zero_padding(grad, padding))
-        grad_rows, grad_weight = torch.autograd.grad(normalized * gamma, (x, gamma), real, create_graph=True)
-        return grad_rows, grad_weight, real.sum(dim=0).to(weight.dtype)
+        x, gamma = map(with_gradient, (rows, weight))
+        output = times(gamma, normalize_by_batch(x, padding, eps, groups, centred, reduce))
+        inputs, real = [each for each in (x, gamma) if each is not None], real_values(grad, padding)
+        grad_rows, *grad_weight = torch.autograd.grad(output, inputs, real, create_graph=True)
+        grad_bias = None if bias is None else real.sum(dim=0).to(bias.dtype)
+        return grad_rows, grad_weight[0] if grad_weight else None, grad_bias
+
+
+def with_gradient(tensor: Tensor | None) -> Tensor | None:
+    """The tensor, or one of its values that a gradient can be taken by."""
+    return tensor if tensor is None or tensor.requires_grad else tensor.detach().requires_grad_()
 
 
 class _NoSecondDerivative(Function):

@@ -131,7 +131,7 @@ def recalibrate(config: DictConfig, folder: Path) -> None:
     check_data(config)
     arguments = recalibrate_arguments(config, folder)
     processes.run_logged(
-        processes.python_module("fairseq_powernorm.checkpoints.recalibrate", *arguments),
+        processes.python_module("fairseq_powernorm.transformer.recalibrate", *arguments),
         shlex.join(["powernorm-recalibrate", *arguments]),
         folder / "recalibrate.log",
         label_of(config),

@@ -55,6 +55,6 @@ def test_an_existing_or_missing_output_is_refused_before_the_tests(name, run, tm
 
 
 def test_missing_kernels_are_refused_before_the_tests(run, script, monkeypatch, tmp_path):
-    monkeypatch.setattr(script("bench_norms").kernels, "_of_device", lambda _: (None, "no kernels, says the test"))
+    monkeypatch.setattr(script("bench_norms").operators, "missing", lambda _: "no kernels, says the test")
     with pytest.raises(SystemExit, match="no kernels, says the test"):
         run("bench_norms", "--device", "cpu", "--output", tmp_path / "x")

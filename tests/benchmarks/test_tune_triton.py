@@ -30,9 +30,9 @@ def test_what_is_within_noise_changes_nothing(script):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton's interpreter is not in use where there is a device")
 def test_a_small_search(run, tmp_path, capsys):
-    from fairseq_powernorm.kernels import triton_rows
+    from fairseq_powernorm.kernels import cuda
 
-    before = triton_rows.ELEMENTS
+    before = cuda.ELEMENTS
     words = "--tokens 16 --channels 8 --dtypes float32 --constants ELEMENTS --rounds 1"
     run("tune_triton", "--device", "cpu", "--output", tmp_path / "x", *words.split())
     assert "best of 4: {'ELEMENTS': " in capsys.readouterr().out
@@ -41,4 +41,4 @@ def test_a_small_search(run, tmp_path, capsys):
     assert {row["ELEMENTS"] for row in rows} == {"1024", "2048", "4096", "8192"}
     assert all(float(row["float32_16_8_us"]) > 0 for row in rows)
     assert json.loads((tmp_path / "x.json").read_text())["start"] == {"ELEMENTS": before}
-    assert before == triton_rows.ELEMENTS
+    assert before == cuda.ELEMENTS

@@ -58,8 +58,11 @@ def test_help_names_every_option(commands, root, name, tmp_path):
     common = (root / "scripts" / "common.sh").read_text(encoding="utf-8")
     if "prepare_from_archives" in text:  # whose options are those of the scripts that call it
         text += re.search(r"^prepare_from_archives\(\) {.*?^}", common, re.MULTILINE | re.DOTALL)[0]
-    labels = re.findall(r"^\s+(--[a-z-]+(?: \| -[a-z-]+)*)\)|own_flags=\((.*)\)", text, re.MULTILINE)
-    options = {word for pair in labels for word in "".join(pair).split() if word.startswith("--")} - {"--help"}
+    labels = re.findall(r"^\s+(--[a-z-]+(?: \| -[a-z-]+)*)\)", text, re.MULTILINE)
+    options = {word for label in labels for word in label.split() if word.startswith("--")} - {"--help"}
+    taken = re.findall(r"^ *take_options (.*?) -- |^own_switches=\(([^)]*)\)", text, re.MULTILINE | re.DOTALL)
+    options |= {f"--{name}" for pair in taken for name in re.findall(r"(?:^|\s)([a-z-]+)", "".join(pair))}
+    options |= {"--force", "--dry-run"} if taken else set()
     assert options and done.returncode == 0 and f"scripts/{name}.sh" in done.stdout
     for option in options:
         assert option in done.stdout
@@ -143,7 +146,7 @@ def test_a_measurement_that_fails_keeps_the_others_from_nothing(commands, root, 
 def test_unknown_names_end_before_anything_starts(commands, root, tmp_path):
     for arguments, message in (
         (["--recipe", "wmt99"], "unknown recipe 'wmt99'"),
-        (["--recipe", "smoke_de_en", "--norm", "layer,rms"], "unknown norm 'rms'; known: batch, layer"),
+        (["--recipe", "smoke_de_en", "--norm", "layer,instance"], "unknown norm 'instance'; known: batch"),
         (["--recipe", "smoke_de_en", "--override", "train.x=1"], "+train.x=1"),
     ):
         done = script(commands, root, "run_recipe", "--runs", tmp_path / "runs", *arguments)

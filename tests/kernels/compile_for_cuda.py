@@ -69,26 +69,22 @@ def read_binary(binary: bytes) -> dict:
 def main() -> None:
     """Every launch of the CUDA backend."""
     pretend_to_be(int(sys.argv[1]))
-    from fairseq_powernorm.kernels import triton_rows, triton_vectors
+    from fairseq_powernorm.kernels import cuda
 
-    triton_rows._programs = lambda device: triton_rows.PROGRAMS_PER_MULTIPROCESSOR * MULTIPROCESSORS
-    for module in (triton_rows, triton_vectors):
-        for name, value in list(vars(module).items()):
-            if isinstance(value, triton.runtime.JITFunction) and name != "_move":
-                setattr(module, name, Compiled(value))
+    cuda._programs = lambda device: cuda.PROGRAMS_PER_MULTIPROCESSOR * MULTIPROCESSORS
+    for name, value in list(vars(cuda).items()):
+        if isinstance(value, triton.runtime.JITFunction):
+            setattr(cuda, name, Compiled(value))
     for dtype in (getattr(torch, name) for name in sys.argv[2:]):
         rows = torch.zeros(TOKENS, CHANNELS, dtype=dtype)
         vector = torch.zeros(CHANNELS, dtype=torch.promote_types(dtype, torch.float32))
-        count = vector.sum()
         for groups, padding, centre in ((0, True, None), (4, False, vector)):
             mask = torch.zeros(TOKENS, dtype=torch.bool) if padding else None
-            triton_rows.normalize(rows, mask, centre, vector, vector, vector, 1e-5, groups)
-            triton_rows.moments(rows, mask, centre, 1e-5, groups)
-            triton_rows.gradient_sums(rows, rows, mask, centre, vector, 1e-5, groups)
-            triton_rows.gradient(rows, rows, mask, centre, vector, vector, vector, centre, 1e-5, groups)
-        triton_vectors.move_average(vector, vector, count, 0.9)
-        triton_vectors.move_projection(vector, vector, vector, count, 0.9)
-        triton_vectors.ratio_and_correlation(vector, vector, vector, vector, count, 1e-5)
+            cuda.normalize(rows, mask, centre, vector, vector, vector, 1e-5, groups)
+            cuda.normalize_by_constants(rows, centre, vector, vector, vector, 1e-5, groups)
+            cuda.moments(rows, mask, centre, 1e-5, groups)
+            cuda.gradient_sums(rows, rows, mask, centre, vector, 1e-5, groups)
+            cuda.gradient(rows, rows, mask, centre, vector, vector, vector, centre, 1e-5, groups)
 
 
 if __name__ == "__main__":

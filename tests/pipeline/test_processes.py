@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from fairseq_powernorm import command_line
 from fairseq_powernorm.pipeline import commands, processes, provenance
 
 
@@ -50,31 +49,6 @@ def test_the_record_names_versions_and_hardware():
     assert {"torch", "fairseq-fixed", "sacrebleu"} <= set(versions)
     assert "cores" in provenance.hardware() or " x " in provenance.hardware()
     assert provenance.commit()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["data"], ["data", "--user-dir", command_line.USER_DIR]),
-        (["data", "--user-dir", "mine"], ["data", "--user-dir", "mine"]),
-        (["data", "--user-dir=mine"], ["data", "--user-dir=mine"]),
-    ],
-)
-def test_the_user_dir_is_filled_in_once(arguments, expected):
-    assert command_line.with_user_dir(arguments) == expected
-
-
-@pytest.mark.parametrize(
-    ("arguments", "value"),
-    [
-        (["--path", "a.pt"], "a.pt"),
-        (["--path=b.pt"], "b.pt"),
-        (["--path", "a", "--path", "b"], "b"),
-        (["--path"], None),
-    ],
-)
-def test_options_are_read_as_argparse_does(arguments, value):
-    assert command_line.option(arguments, "--path") == value
 
 
 def test_what_schedulers_and_launchers_say_reaches_no_command(monkeypatch):

@@ -1,14 +1,16 @@
 """The Triton kernels on a CUDA device: as exact as plain torch there, the same bits every time, no waiting.
 
-Without a device tests/functional/test_rows.py runs them by Triton's interpreter.
+Without a device tests/kernels/test_operators.py runs them by Triton's interpreter.
 """
 
+import contextlib
 import copy
 
 import pytest
 import torch
 
 from fairseq_powernorm import build_norm
+from fairseq_powernorm.kernels import operators
 
 pytestmark = pytest.mark.gpu
 NORMS = [("power", {}), ("power", {"warmup_updates": 9}), ("pn-v", {}), ("batch", {}), ("power", {"group_scaling": 4})]
@@ -38,25 +40,25 @@ def case(shape, dtype):
 @pytest.mark.parametrize(("name", "settings"), NORMS, ids=ids)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_as_exact_as_plain_torch(name, settings, dtype, shape, monkeypatch):
+def test_as_exact_as_plain_torch(name, settings, dtype, shape):
     x, mask, grad = case(shape, dtype)
     truth = build_norm(name, shape[-1], **settings).double()
-    norms = {mode: copy.deepcopy(truth).float().cuda() for mode in ("force", "off")}
+    by = {"kernels": contextlib.nullcontext, "plain": lambda: operators.implemented_by(plain, "cuda")}
+    norms = {mode: copy.deepcopy(truth).float().cuda() for mode in by}
     for _ in range(2):
-        monkeypatch.setenv("FAIRSEQ_POWERNORM_KERNELS", "off")
         expected = step(truth, x.double().cpu(), mask.cpu(), grad.double().cpu())
         errors = {}
         for mode, norm in norms.items():
-            monkeypatch.setenv("FAIRSEQ_POWERNORM_KERNELS", mode)
-            found = step(norm, x, mask, grad)
+            with by[mode]():
+                found = step(norm, x, mask, grad)
             errors[mode] = [float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)]
-        for ours, plain, value in zip(errors["force"], errors["off"], expected, strict=True):
+        for ours, plain, value in zip(errors["kernels"], errors["plain"], expected, strict=True):
             assert ours <= 2 * plain + 1e-5 * max(1.0, float(value.abs().max()))
 
 
 @pytest.mark.parametrize(("name", "settings"), NORMS, ids=ids)
-def test_the_same_bits_and_no_waiting(name, settings, monkeypatch):
-    monkeypatch.setenv("FAIRSEQ_POWERNORM_KERNELS", "force")
+def test_the_same_bits_and_no_waiting(name, settings):
+    assert operators.missing("cuda") is None
     x, mask, grad = case((64, 32, 512), torch.float32)
     first = build_norm(name, 512, **settings).cuda()
     second = copy.deepcopy(first)

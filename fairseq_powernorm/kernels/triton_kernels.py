@@ -1,4 +1,4 @@
-"""The Triton kernels behind :mod:`.triton_rows`: forward, backward, and one that adds up what their programs found.
+"""The Triton kernels that :mod:`.cuda` launches: forward, backward, and one that adds up what their programs found.
 
 Within a program every thread adds up its own elements, block after block, and only behind the last block are threads
 added up: so no block waits for a barrier, and the loads of the next ones are under way (``STAGES``). ε is a constant of
@@ -13,12 +13,12 @@ import triton.language as tl
 def forward_kernel(
     x_ptr,  # (N, C)
     padding_ptr,  # (N,) uint8, 1 at padding; not read without HAS_PADDING
-    centre_ptr,  # (C,); not read without CENTRED
-    deviation_ptr,  # (C,): d; not read without STORE
+    mean_ptr,  # (C,); not read without CENTRED
+    second_moment_ptr,  # (C,): d; not read without STORE
     weight_ptr,  # (C,); not read without STORE
     bias_ptr,  # (C,); not read without STORE
     y_ptr,  # (N, C); not written without STORE
-    partial_ptr,  # (stretches, 2, C): Σ (s − c)² and, without STORE, Σ (s − c)
+    partial_ptr,  # (stretches, 2, C): Σ (s − μ)² and, without STORE, Σ (s − μ)
     counts_ptr,  # (stretches,): real rows
     count,
     channels,
@@ -34,18 +34,18 @@ def forward_kernel(
     BLOCK_CHANNELS: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """y = γ (s − c)/√(d + ε) + β, and the sums."""
+    """y = γ (s − μ)/√(d + ε) + β, and the sums."""
     stretch, tile = tl.program_id(0), tl.program_id(1)
     columns = tile * width + tl.arange(0, BLOCK_CHANNELS)
     inside = (tl.arange(0, BLOCK_CHANNELS) < width) & (columns < channels)
     squares = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), WIDE)
     sums = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), WIDE)
     nothing = tl.zeros((BLOCK_CHANNELS,), WIDE)
-    centre = tl.load(centre_ptr + columns, inside, 0.0).to(WIDE) if CENTRED else nothing
+    mean = tl.load(mean_ptr + columns, inside, 0.0).to(WIDE) if CENTRED else nothing
     scale, shift = nothing, nothing
     if STORE:
         scale = tl.load(weight_ptr + columns, inside, 0.0).to(WIDE)
-        scale /= tl.sqrt(tl.load(deviation_ptr + columns, inside, 1.0).to(WIDE) + EPS)
+        scale /= tl.sqrt(tl.load(second_moment_ptr + columns, inside, 1.0).to(WIDE) + EPS)
         shift = tl.load(bias_ptr + columns, inside, 0.0).to(WIDE)
     real_rows = tl.zeros((BLOCK_ROWS,), WIDE)
     first, last = stretch * rows_per_program, tl.minimum((stretch + 1) * rows_per_program, count)
@@ -60,7 +60,7 @@ def forward_kernel(
         if GROUPED:
             values *= (1 / tl.sqrt(tl.sum(values * values, 1) / width + EPS))[:, None]
         if CENTRED:
-            values = tl.where(real[:, None], values - centre[None, :], 0.0)
+            values = tl.where(real[:, None], values - mean[None, :], 0.0)
         squares += values * values
         real_rows += tl.where(real, 1.0, 0.0)
         if STORE:
@@ -80,13 +80,13 @@ def backward_kernel(
     x_ptr,  # (N, C)
     grad_ptr,  # (N, C): dY
     padding_ptr,  # (N,) uint8, 1 at padding; not read without HAS_PADDING
-    centre_ptr,  # (C,); not read without CENTRED
-    deviation_ptr,  # (C,): d; not read without STORE
+    mean_ptr,  # (C,); not read without CENTRED
+    second_moment_ptr,  # (C,): d; not read without STORE
     weight_ptr,  # (C,); not read without STORE
     projection_ptr,  # (C,): p; not read without STORE
-    mean_ptr,  # (C,): m; not read without STORE and CENTRED
+    grad_mean_ptr,  # (C,): m; not read without STORE and CENTRED
     grad_x_ptr,  # (N, C): dX; not written without STORE
-    partial_ptr,  # (stretches, 2, C): Σ dY (s − c), Σ dY
+    partial_ptr,  # (stretches, 2, C): Σ dY (s − μ), Σ dY
     count,
     channels,
     width,
@@ -101,21 +101,21 @@ def backward_kernel(
     BLOCK_CHANNELS: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """ds = (γ dY − p (s − c)/√(d + ε) − m)/√(d + ε), dX from it, and the sums."""
+    """ds = (γ dY − p (s − μ)/√(d + ε) − m)/√(d + ε), dX from it, and the sums."""
     stretch, tile = tl.program_id(0), tl.program_id(1)
     columns = tile * width + tl.arange(0, BLOCK_CHANNELS)
     inside = (tl.arange(0, BLOCK_CHANNELS) < width) & (columns < channels)
     products = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), WIDE)
     sums = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), WIDE)
     nothing = tl.zeros((BLOCK_CHANNELS,), WIDE)
-    centre = tl.load(centre_ptr + columns, inside, 0.0).to(WIDE) if CENTRED else nothing
+    mean = tl.load(mean_ptr + columns, inside, 0.0).to(WIDE) if CENTRED else nothing
     grad_scale, grad_product, grad_shift = nothing, nothing, nothing
     if STORE:
-        root = tl.sqrt(tl.load(deviation_ptr + columns, inside, 1.0).to(WIDE) + EPS)
+        root = tl.sqrt(tl.load(second_moment_ptr + columns, inside, 1.0).to(WIDE) + EPS)
         grad_scale = tl.load(weight_ptr + columns, inside, 0.0).to(WIDE) / root
         grad_product = tl.load(projection_ptr + columns, inside, 0.0).to(WIDE) / (root * root)
         if CENTRED:
-            grad_shift = tl.load(mean_ptr + columns, inside, 0.0).to(WIDE) / root
+            grad_shift = tl.load(grad_mean_ptr + columns, inside, 0.0).to(WIDE) / root
     first, last = stretch * rows_per_program, tl.minimum((stretch + 1) * rows_per_program, count)
     for start in tl.range(first, last, BLOCK_ROWS, num_stages=STAGES):
         row = start + tl.arange(0, BLOCK_ROWS)
@@ -132,7 +132,7 @@ def backward_kernel(
             scaled *= inverse_root
         values = scaled
         if CENTRED:
-            values = tl.where(real[:, None], scaled - centre[None, :], 0.0)
+            values = tl.where(real[:, None], scaled - mean[None, :], 0.0)
         products += grad * values
         sums += grad
         if STORE:
@@ -140,8 +140,8 @@ def backward_kernel(
             if CENTRED:
                 grad_scaled = tl.where(real[:, None] & inside[None, :], grad_scaled - grad_shift[None, :], 0.0)
             if GROUPED:
-                mean = tl.sum(grad_scaled * scaled, 1) / width
-                grad_scaled = (grad_scaled - scaled * mean[:, None]) * inverse_root
+                inner = tl.sum(grad_scaled * scaled, 1) / width
+                grad_scaled = (grad_scaled - scaled * inner[:, None]) * inverse_root
             tl.store(grad_x_ptr + at, grad_scaled.to(grad_x_ptr.dtype.element_ty), there[:, None] & inside[None, :])
     partial = partial_ptr + stretch * 2 * channels + columns
     tl.store(partial, tl.sum(products, 0), inside)
@@ -152,8 +152,9 @@ def backward_kernel(
 def finish_kernel(
     partial_ptr,  # (stretches, 2, C)
     counts_ptr,  # (stretches,); not read without COUNT
-    deviation_ptr,  # (C,): d; not read without DIVIDE
-    sums_ptr,  # (2, C)
+    second_moment_ptr,  # (C,): d; not read without DIVIDE
+    first_ptr,  # (C,)
+    second_ptr,  # (C,); not written with MEAN
     count_ptr,  # (); not written without COUNT
     stretches,
     channels,
@@ -188,7 +189,7 @@ def finish_kernel(
         if MEAN:
             first /= tl.maximum(count, 1.0)
     if DIVIDE:
-        first /= tl.sqrt(tl.load(deviation_ptr + columns, inside, 1.0).to(WIDE) + EPS)
-    tl.store(sums_ptr + columns, first, inside)
+        first /= tl.sqrt(tl.load(second_moment_ptr + columns, inside, 1.0).to(WIDE) + EPS)
+    tl.store(first_ptr + columns, first, inside)
     if not MEAN:
-        tl.store(sums_ptr + channels + columns, second, inside)
+        tl.store(second_ptr + columns, second, inside)
