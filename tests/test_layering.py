@@ -21,7 +21,7 @@ ALLOWED = {
     "corpora": {"files"},
     "scoring": {"files", "norms"},  # how a norm is called in papers
     "analysis": {"files", "norms", "scoring"},
-    "pipeline": {"files", "checkpoints", "corpora", "scoring", "analysis", "transformer"},
+    "pipeline": {"files", "norms", "checkpoints", "corpora", "scoring", "analysis", "transformer"},
     "launch": {"pipeline"},
     "sweep": {"pipeline"},
 }

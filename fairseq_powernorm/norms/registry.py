@@ -28,7 +28,7 @@ NORMS: dict[str, type[TokenNorm]] = {
 """Every norm by its name, in the order of tables and charts."""
 
 FOLDED = "folded"
-"""In a checkpoint's flags: a site whose norm has gone into the linear layer behind it. Not to be chosen."""
+"""In a checkpoint's flags: a site whose norm was folded into the linear layer after it. Not to be chosen."""
 
 
 def available_norms() -> tuple[str, ...]:

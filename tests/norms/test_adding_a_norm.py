@@ -123,6 +123,20 @@ def test_contributing_lists_the_files_that_a_norm_is_in(root, steps):
     assert having == {step for step in steps if not step.endswith(".md")}
 
 
+def test_nothing_asks_for_a_norm_by_its_name(root):
+    """Whether a norm has statistics, for example, is what it declares and not that it is called otherwise than
+    ``layer``."""
+    asks = re.compile(r"""[!=]= "(layer|batch|pn-v|power)"|startswith\("power"\)""")
+    found = [
+        f"{path.relative_to(root)}: {line.strip()}"
+        for folder in ("fairseq_powernorm", "benchmarks")
+        for path in sorted((root / folder).rglob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if asks.search(line)
+    ]
+    assert not found, found
+
+
 def insert(path, before, text):
     content = path.read_text(encoding="utf-8")
     assert content.count(before) == 1, f"{path} has {before!r} {content.count(before)} times"
