@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -69,9 +70,10 @@ def listed(what: str, pattern: str, convert: Callable = str) -> Callable[[str], 
         found = text.split(",")
         if not all(re.fullmatch(pattern, each) for each in found):
             raise argparse.ArgumentTypeError(f"takes {what} separated by commas, got '{text}'")
-        if len(set(found)) < len(found):
+        converted = [convert(each) for each in found]
+        if len(set(converted)) < len(converted):
             raise argparse.ArgumentTypeError(f"names one twice: {text}")
-        return [convert(each) for each in found]
+        return converted
 
     return values
 
@@ -115,11 +117,13 @@ def planned(make_plan: Callable[[Options, str], plan.Plan]) -> Callable[[Options
         if options.dry_run:
             plan.print_plan(steps)
             return
+        began = time.monotonic()
         try:
             plan.Executor().execute(steps)
         except (KeyboardInterrupt, SystemExit):
             logger.info("stopped; the same command continues where the runs are")
             raise
+        logger.info("done in %d min %02d s", *divmod(int(time.monotonic() - began), 60))
 
     verb.__doc__ = make_plan.__doc__
     return verb

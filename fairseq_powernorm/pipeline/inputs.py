@@ -27,15 +27,19 @@ def check_data(config: DictConfig) -> None:
             raise ValueError(
                 f"{folder} holds no dict.{language}.txt; prepare the data first: {' '.join(recipe.prepare)}"
             )
+    if not recipe.test_sets:
+        raise ValueError("the recipe has no test sets")
     for test_set in recipe.test_sets:
         if "/" in test_set:
             raise ValueError(
-                f"the recipe's test set {test_set!r} names a folder; its text is {recipe.raw}/NAME.{recipe.target}"
+                f"the recipe's test set {test_set!r} is no name: its text is {recipe.raw}/NAME.{recipe.target}"
             )
+        subset, pair = subset_of(config, test_set), f"{recipe.source}-{recipe.target}"
+        turned = f"{recipe.target}-{recipe.source}"  # fairseq translates data in either direction
         for language in (recipe.source, recipe.target):
-            name = f"{subset_of(config, test_set)}.{recipe.source}-{recipe.target}.{language}.idx"
-            if not (folder / name).is_file():
-                raise ValueError(f"{folder} holds no {name}, which is test set {test_set}; prepare the data again")
+            names = [f"{subset}.{each}.{language}.idx" for each in (pair, turned)]
+            if not any((folder / name).is_file() for name in names):
+                raise ValueError(f"{folder} holds no {names[0]}, which is test set {test_set}; prepare the data again")
 
 
 def reference_paths(config: DictConfig, test_set: str) -> dict[str, Path]:

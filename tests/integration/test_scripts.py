@@ -107,7 +107,7 @@ def test_an_unknown_option_ends_with_one_line(commands, root, name):
         ("run_recipe", ["--recipe", "demo_de_en", "--norms", ""], "--norms takes names separated by commas, got ''"),
         ("run_recipe", ["--recipe", "demo_de_en", "--norms", "layer,"], "--norms takes names separated by commas"),
         ("run_recipe", ["--recipe", "demo_de_en", "--norms", "layer,layer"], "--norms names one twice"),
-        ("run_recipe", ["--recipe", "demo_de_en", "--seeds", "1,2,1"], "--seeds names one twice"),
+        ("run_recipe", ["--recipe", "demo_de_en", "--seeds", "1,2,01"], "--seeds names one twice"),
         ("recalibration_study", ["--recipe", "x", "--batches", "0"], "--batches takes a number above 0, got 0"),
         ("recalibration_study", ["--recipe", "x", "--runs", "/nowhere"], "/nowhere/x holds no run with running"),
         ("batch_size_study", ["--recipe", "demo_de_en", "--passes", "0"], "--passes takes numbers above 0"),

@@ -27,8 +27,14 @@ def test_data_that_is_not_there(tmp_path):
         (tmp_path / "bin" / f"dict.{language}.txt").touch()
     with pytest.raises(ValueError, match=r"bin holds no test.de-en.de.idx, which is test set test; prepare"):
         inputs.check_data(config)
-    with pytest.raises(ValueError, match=r"test set 'a/test' names a folder"):
+    for language in ("de", "en"):
+        (tmp_path / "bin" / f"test.de-en.{language}.idx").touch()
+    inputs.check_data(config)
+    inputs.check_data(recipe(tmp_path, "demo_de_en", "recipe.source=en", "recipe.target=de"))
+    with pytest.raises(ValueError, match=r"test set 'a/test' is no name: its text is data/demo_de_en/raw/NAME.en"):
         inputs.check_data(recipe(tmp_path, "demo_de_en", "recipe.test_sets=[a/test]"))
+    with pytest.raises(ValueError, match="the recipe has no test sets"):
+        inputs.check_data(recipe(tmp_path, "demo_de_en", "recipe.test_sets=[]"))
 
 
 @pytest.mark.parametrize(
