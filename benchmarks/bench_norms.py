@@ -51,9 +51,7 @@ LAYERS = ("layer", "layer compiled")
 
 def compiled_passes() -> SimpleNamespace:
     """The plain passes, compiled by torch."""
-    return SimpleNamespace(
-        **{name: torch.compile(getattr(plain, name), dynamic=False) for name in operators.NAMES}
-    )
+    return SimpleNamespace(**{name: torch.compile(getattr(plain, name), dynamic=False) for name in operators.NAMES})
 
 
 def sentence_lengths(sentences: int, longest: int) -> Tensor:

@@ -11,7 +11,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <optional>
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -393,12 +395,25 @@ void move_projection(const Tensor& projection, const Tensor& square_mean_ratio, 
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(fairseq_powernorm, CPU, library) {
-  library.impl("normalize_by_constants", normalize_by_constants);
-  library.impl("normalize", normalize);
-  library.impl("moments", moments);
-  library.impl("gradient_sums", gradient_sums);
-  library.impl("gradient", gradient);
-  library.impl("move_average", move_average);
-  library.impl("move_projection", move_projection);
+// Registers the operators; gives an error's text, or nullptr. Not when the library is loaded, as TORCH_LIBRARY_IMPL does:
+// schemas that are not those of this build would end the process there.
+extern "C" const char* register_operators() {
+  static std::string message;
+  static std::unique_ptr<torch::Library> kept;
+  try {
+    auto library = std::make_unique<torch::Library>(torch::Library::IMPL, "fairseq_powernorm", c10::DispatchKey::CPU,
+                                                    __FILE__, __LINE__);
+    library->impl("normalize_by_constants", normalize_by_constants);
+    library->impl("normalize", normalize);
+    library->impl("moments", moments);
+    library->impl("gradient_sums", gradient_sums);
+    library->impl("gradient", gradient);
+    library->impl("move_average", move_average);
+    library->impl("move_projection", move_projection);
+    kept = std::move(library);
+    return nullptr;
+  } catch (const c10::Error& error) {
+    message = error.what_without_backtrace();
+    return message.c_str();
+  }
 }

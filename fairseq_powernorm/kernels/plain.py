@@ -75,7 +75,8 @@ def gradient(rows, grad, padding, mean, second_moment, weight, projection, grad_
     scaled, factors = _scaled(real_values(rows, padding), groups, eps)
     values, wide = _centred(scaled, padding, mean), real_values(grad, padding)
     inverse_root = (second_moment + eps).rsqrt()
-    grad_scaled = torch.addcmul(wide * times(weight, inverse_root), values, projection * inverse_root.square(), value=-1)
+    product = projection * inverse_root.square()
+    grad_scaled = torch.addcmul(wide * times(weight, inverse_root), values, product, value=-1)
     if grad_mean is not None:
         grad_scaled = zero_padding(grad_scaled - grad_mean * inverse_root, padding)
     grad_rows = _unscaled(grad_scaled, scaled, factors).to(rows.dtype).view(rows.shape)
