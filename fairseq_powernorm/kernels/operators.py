@@ -181,6 +181,12 @@ gradient = _define(
     dX = ds, or with scaling (ds − s · mean of ds ⊙ s over the group) / √(mean of x² over the group + ε).
     """,
 )
+ratio_and_correlation = _define(
+    "ratio_and_correlation(Tensor? weight, Tensor grad_weight, Tensor second_moment, Tensor mean_square, Tensor count,"
+    " float eps) -> (Tensor, Tensor)",
+    """Γ = mean X̂² = mean s²/(d + ε) and Λ = mean g ⊙ X̂ = γ dγ/N, (C,) each, for μ = 0 and g = γ dY: neither needs a
+    pass over the rows. ``grad_weight`` is dγ, ``mean_square`` is mean s², ``count`` is N, a scalar.""",
+)
 move_average = _define(
     "move_average(Tensor(a!) running, Tensor batch, Tensor count, float alpha) -> ()",
     """running ← α running + (1 − α) batch, in place, (C,) both; ``count`` is the number of real tokens that the batch

@@ -83,6 +83,11 @@ def gradient(rows, grad, padding, mean, second_moment, weight, projection, grad_
     return grad_rows, (wide * values).sum(dim=0) * inverse_root, wide.sum(dim=0)
 
 
+def ratio_and_correlation(weight, grad_weight, second_moment, mean_square, count, eps):
+    """Two divisions and a product."""
+    return mean_square / (second_moment + eps), times(weight, grad_weight) / count.clamp(min=1)
+
+
 def move_average(running, batch, count, alpha):
     """In place."""
     _update(running, torch.lerp(batch.to(running.dtype), running, alpha), count)
