@@ -145,7 +145,7 @@ def benchmark(options: argparse.Namespace) -> None:
     stages = {
         "normalise, tokenise, clean": [python, "-c", tokenize, str(folder)],
         "learn the merges": [*bpe, "--splits", "train", "--learn-only"],
-        "split into subwords": [*bpe, "--splits", "train,valid,test"],
+        "split into subwords": [*bpe, "--splits", "train", "valid", "test"],
         "binarise": binarize,
     }
     rows = [measure(name, command, options.pairs) for name, command in stages.items()]

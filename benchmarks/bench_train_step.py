@@ -38,7 +38,7 @@ from small_models import ARCHITECTURES, build, dictionary, flags, sample
 from torch import nn
 
 from fairseq_powernorm.files import run_command_line
-from fairseq_powernorm.norms.base import TokenNorm
+from fairseq_powernorm.norms.token_norm import TokenNorm
 
 PROFILED = 4  # updates
 MODELS = {

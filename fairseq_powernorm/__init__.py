@@ -17,5 +17,5 @@ if "fairseq" in sys.modules:
 
 def __getattr__(name: str):
     if name in __all__:
-        return getattr(importlib.import_module(".registry", __name__), name)
+        return getattr(importlib.import_module(".norms.registry", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

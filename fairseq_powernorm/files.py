@@ -1,5 +1,6 @@
 """Reading and writing files so that bad input is named and a crash leaves nothing half-written."""
 
+import codecs
 import contextlib
 import errno
 import fcntl
@@ -94,22 +95,36 @@ def refuse_to_overwrite(path: str | Path, force: bool) -> None:
         raise FileExistsError(f"{path} exists; give --force to replace it")
 
 
+def decode_line(line: bytes, path: str | Path, number: int) -> str:
+    """A line of a UTF-8 text file without its line end, which is ``\\n`` or ``\\r\\n``.
+
+    A byte order mark at the start of the file is not part of its text: it is left out, with a warning.
+
+    Args:
+        line: the line's bytes.
+        path: the file, for messages.
+        number: the line's number, from 1.
+
+    Raises:
+        ValueError: the line is not valid UTF-8; the message names file and line number.
+    """
+    if number == 1 and line.startswith(codecs.BOM_UTF8):
+        logger.warning("%s begins with a byte order mark, which is left out", path)
+        line = line.removeprefix(codecs.BOM_UTF8)
+    try:
+        return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}, line {number}: not valid UTF-8 ({error.reason})") from None
+
+
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a UTF-8 text file without their line ends; only ``\\n`` (or ``\\r\\n``) ends a line.
 
     Raises:
         ValueError: a line is not valid UTF-8; the message names file and line number.
     """
-    lines = Path(path).read_bytes().split(b"\n")
-    if lines[-1] == b"":  # the file ended with a line end, as text files do
-        lines.pop()
-    decoded = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            decoded.append(line.removesuffix(b"\r").decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not valid UTF-8 ({error.reason})") from None
-    return decoded
+    with open(path, "rb") as stream:
+        return [decode_line(line, path, number) for number, line in enumerate(stream, start=1)]
 
 
 def read_parallel_lines(*paths: str | Path) -> list[list[str]]:

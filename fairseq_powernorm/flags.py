@@ -6,8 +6,8 @@ annotations`` here, and no ``X | None``: fairseq evaluates annotations of the fi
 
 import argparse
 
-from .registry import FOLDED, available_norms, settings_of
-from .spec import DECODER_SITES, ENCODER_SITES, NormSpec, StackSpec
+from .norms.registry import FOLDED, NORMS, available_norms, declarations, norms_with, settings_of
+from .norms.spec import DECODER_SITES, ENCODER_SITES, NormSpec, StackSpec
 
 SITE_HELP = {
     "self_attn": "the norm of self-attention",
@@ -34,9 +34,6 @@ the command line's own default of two flags is :data:`AUTO`."""
 
 AUTO = "auto"
 """``--norm-group-scaling`` and ``--norm-warmup-updates``: as the rows of the paper's Table 1 had it."""
-
-AUTO_GROUP_SCALING = {"batch": "1", "pn-v": "heads", "power": "heads", "power-released": "heads"}
-"""``--norm-group-scaling auto`` by the norm's name, ``0`` for all others. Never changed: checkpoints say ``auto``."""
 
 RELEASED_OUTPUT_WARMUP = 1000
 """Forward calls of warm-up that the release gives its output norms, whatever it is told for the others."""
@@ -120,11 +117,21 @@ def add_norm_flags(parser) -> None:
         type=groups,
         default=AUTO,
         metavar="G",
-        help="scale each token in G groups of channels before batch, pn-v or power; 'heads': as many groups as "
-        "attention heads; 0: none, the bare definition of the norm (default: auto, as every BN, PN-V and PN of the "
-        "paper's Table 1 had it: heads for pn-v, power and power-released, 1 for batch, 0 for others)",
+        help=f"scale each token in G groups of channels before the norm ({', '.join(norms_with('group_scaling'))}); "
+        "'heads': as many groups as attention heads; 0: none, the bare definition of the norm (default: auto, as every "
+        f"BN, PN-V and PN of the paper's Table 1 had it: {_describe_auto()})",
     )
-    parser.add_argument("--norm-sync", action="store_true", help="statistics over all ranks (not power-released)")
+    parser.add_argument(
+        "--norm-sync", action="store_true", help=f"statistics over all ranks ({', '.join(norms_with('sync'))})"
+    )
+
+
+def _describe_auto() -> str:
+    """The rule of ``--norm-group-scaling auto``: ``heads for a and b, 1 for c``."""
+    names: dict[str, list[str]] = {}
+    for name in norms_with("group_scaling"):
+        names.setdefault(declarations()[name].auto_group_scaling, []).append(name)
+    return ", ".join(f"{groups} for {' and '.join(having)}" for groups, having in names.items())
 
 
 def fill_in_defaults(args) -> None:
@@ -201,7 +208,7 @@ def group_count(args, stack: str, name: str) -> int:
     if name == FOLDED or "group_scaling" not in settings_of(name):
         return 0
     text = getattr(args, "norm_group_scaling", DEFAULTS["norm_group_scaling"])
-    text = AUTO_GROUP_SCALING.get(name, "0") if text == AUTO else text
+    text = NORMS[name].declaration.auto_group_scaling if text == AUTO else text
     return getattr(args, f"{stack}_attention_heads") if text == "heads" else int(text)
 
 

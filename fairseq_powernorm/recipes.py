@@ -191,7 +191,7 @@ def number_of_test_set(config: DictConfig, test_set: str) -> int:
     if test_set not in test_sets:
         raise ValueError(f"unknown test set {test_set!r}; the recipe has {', '.join(test_sets)}")
     if record.is_file():
-        test_sets = record.read_text(encoding="utf-8").split()
+        test_sets = record.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # a name may have spaces
     if test_set not in test_sets:
         raise ValueError(f"{record.parent} has no test set {test_set!r}; it has {', '.join(test_sets)}")
     return test_sets.index(test_set)

@@ -108,7 +108,7 @@ begin_preparation() {
   local name=$1 force=$2
   shift 2
   [[ ${dry_run:-false} == false ]] || return 0
-  require_tools flock nproc
+  require_tools flock
   only_one "$name"
   find "data/$name" -name '.*.tmp' -delete  # what a killed command left
   if [[ $force == true ]]; then
@@ -130,11 +130,6 @@ until_done() {
   fi
   run "$@"
   [[ ${dry_run:-false} == true ]] || touch "$folder/.done"
-}
-
-# end_preparation NAME: the last line.
-end_preparation() {
-  [[ ${dry_run:-false} == true ]] || summary "data-bin/$1 is ready"
 }
 
 # prepare_from_archives NAME MODULE SOURCE TARGET MERGES FOLDERS OPTION...: all that prepare_iwslt14_de_en.sh and
@@ -167,41 +162,21 @@ prepare_from_archives() {
     ${from:+--from "$from"} "${flags[@]}"
   run "$python" -m fairseq_powernorm.corpora.subword_bpe --text "data/$name/tokenized" --destination "data/$name/bpe" \
     --languages "$source,$target" --merges "$merges" ${codes:+--codes "$codes"}
-  binarize "$name" "data/$name/bpe" "$source" "$target" train,valid,test
-  end_preparation "$name"
+  binarize "$name" "$source" "$target"
 }
 
-# encode_and_binarize NAME VOCABULARY SPLITS: data/NAME/raw -> BPE -> data-bin/NAME; SPLITS is train,valid,TEST,…
+# encode_and_binarize NAME VOCABULARY: data/NAME/raw -> sentencepiece BPE -> data-bin/NAME.
 encode_and_binarize() {
   run "$python" -m fairseq_powernorm.corpora.sentencepiece_bpe \
-    --raw "data/$1/raw" --destination "data/$1/bpe" --splits "$3" --vocabulary "$2"
-  binarize "$1" "data/$1/bpe" de en "$3"
+    --text "data/$1/raw" --destination "data/$1/bpe" --vocabulary "$2"
+  binarize "$1" de en
 }
 
-# binarize NAME FOLDER SOURCE TARGET SPLITS: FOLDER/SPLIT.LANGUAGE -> data-bin/NAME, with one dictionary for both
-# languages; SPLITS is train,valid,TEST,… The folder appears whole, by its name, at the end.
+# binarize NAME SOURCE TARGET: data/NAME/bpe -> data-bin/NAME, and the end of the preparation.
 binarize() {
-  local folder=$2 source=$3 target=$4 destination=data-bin/$1 log=data/$1/preprocess.log test_prefixes="" split
-  local split_names
-  IFS=, read -ra split_names <<<"$5"
-  for split in "${split_names[@]:2}"; do
-    test_prefixes+=${test_prefixes:+,}$folder/$split
-  done
-  # Of N workers fairseq runs N - 1 side by side, and the last one behind them.
-  local words=("$python" -m fairseq_cli.preprocess --source-lang "$source" --target-lang "$target"
-    --joined-dictionary --trainpref "$folder/${split_names[0]}" --validpref "$folder/${split_names[1]}"
-    --testpref "$test_prefixes" --destdir "$destination.tmp" --workers "$((2 * $(nproc)))")
-  if [[ ${dry_run:-false} == true ]]; then
-    print_command "${words[@]}"
-    print_command mv "$destination.tmp" "$destination"
-    return
-  fi
-  rm -rf "$destination.tmp"
-  printf '+ %s\n' "$(print_command "${words[@]}")" >&2
-  "${words[@]}" >"$log" 2>&1 || fail "fairseq-preprocess failed, see $log: $(tail -n 1 "$log")"
-  printf '%s\n' "${split_names[@]:2}" >"$destination.tmp/test_sets.txt"  # fairseq numbers them
-  rm -rf "$destination"
-  mv "$destination.tmp" "$destination"
+  run "$python" -m fairseq_powernorm.corpora.binarize --text "data/$1/bpe" --destination "data-bin/$1" \
+    --languages "$2,$3" --log "data/$1/preprocess.log"
+  [[ ${dry_run:-false} == true ]] || summary "data-bin/$1 is ready"
 }
 
 # stage_of_a_run VERB OUTCOME OPTION...: all that average.sh, translate.sh and score.sh do.

@@ -31,7 +31,6 @@ done
 
 require_package
 begin_preparation "$name" "$force"
-run "$python" -m fairseq_powernorm.corpora.synthetic --destination "data/$name/raw" \
+run "$python" -m fairseq_powernorm.corpora.demo.corpus --destination "data/$name/raw" \
   --train "$pairs" --valid 300 --test 300 --seed "$seed" --force
-encode_and_binarize "$name" "$vocabulary" train,valid,test
-end_preparation "$name"
+encode_and_binarize "$name" "$vocabulary"

@@ -29,6 +29,4 @@ name=multi30k_de_en
 require_package
 begin_preparation "$name" "$force"
 run "$python" -m fairseq_powernorm.corpora.multi30k --destination "data/$name/raw" ${from:+--from "$from"}
-encode_and_binarize "$name" "$vocabulary" \
-  train,valid,test_2016_flickr,test_2017_flickr,test_2017_mscoco,test_2018_flickr
-end_preparation "$name"
+encode_and_binarize "$name" "$vocabulary"

@@ -1,33 +1,48 @@
 #!/usr/bin/env bash
-# Prepares parallel text of one's own: joint BPE merges learnt on the training text (subword-nmt), fairseq's binary form.
-# A recipe for it is a file of configs/recipe; mix_de_en.yaml is one to copy.
+# Prepares parallel text of one's own, raw or tokenised: joint subwords learnt on the training text, fairseq's binary form.
+# A recipe for it is a file of configs/recipe: copy tatoeba_de_en.yaml for raw text, mix_de_en.yaml for tokenised text.
 #
-#   scripts/prepare_parallel_text.sh --name NAME --from DIR [--source LANGUAGE] [--target LANGUAGE] [--merges N]
-#                                    [--force] [--dry-run]
+#   scripts/prepare_parallel_text.sh --name NAME --from DIR [--source LANGUAGE] [--target LANGUAGE]
+#       [--tokenizer none|moses] [--lowercase] [--max-words N] [--max-ratio R]
+#       [--subwords subword-nmt|sentencepiece] [--merges N | --vocabulary N] [--force] [--dry-run]
 #
 #   --name NAME          what to call it: the folder below data/ and data-bin/
 #   --from DIR           folder with train.LANGUAGE, valid.LANGUAGE and test sets test*.LANGUAGE, plain or .gz, one
-#                        sentence a line; taken as it is, so tokenise and lower-case it before where you want that
+#                        sentence a line
 #   --source LANGUAGE    (default de)
 #   --target LANGUAGE    (default en)
-#   --merges N           joint BPE merges (default 10000)
+#   --tokenizer NAME     moses, or none (default): for tokenised text, and for raw text with sentencepiece
+#   --lowercase          lower-case the text
+#   --max-words N        leave out training pairs with more words on a side
+#   --max-ratio R        leave out training pairs with more than R times as many words on one side as on the other
+#   --subwords TOOL      joint BPE by subword-nmt (default) or by sentencepiece
+#   --merges N           merges that subword-nmt learns (default 10000)
+#   --vocabulary N       pieces that sentencepiece learns (default 8000)
 #   --force              make it again where it exists
 #   --dry-run            print the commands and do nothing
 #
-# Output: data/NAME/text, data/NAME/bpe (subwords), data-bin/NAME. The recipe's test_sets name all or some of the test
-# sets: what stands before the language in the names of their files.
+# Output: data/NAME/text (what the model reads and writes), data/NAME/raw (the test sets, neither tokenised nor
+# lower-cased here), data/NAME/bpe (subwords), data-bin/NAME. It ends with the lines of a recipe that undo what was
+# chosen before translations are scored. The recipe's test_sets name all or some of the test sets: what stands before
+# the language in the names of their files.
 
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-name="" from="" source=de target=en merges=10000 force=false dry_run=false
+name="" from="" source=de target=en tokenizer=none lowercase="" steps=() force=false dry_run=false
+subwords=subword-nmt merges="" vocabulary=""
 while (($#)); do
   case $1 in
     --name) name=$(value_of "$@"); shift 2 ;;
     --from) value=$(value_of "$@"); from=$(from_caller "$value"); shift 2 ;;
     --source) source=$(value_of "$@"); shift 2 ;;
     --target) target=$(value_of "$@"); shift 2 ;;
+    --tokenizer) tokenizer=$(value_of "$@"); shift 2 ;;
+    --lowercase) lowercase=-lowercase; steps+=("$1"); shift ;;
+    --max-words | --max-ratio) value=$(value_of "$@"); steps+=("$1" "$value"); shift 2 ;;
+    --subwords) subwords=$(value_of "$@"); shift 2 ;;
     --merges) merges=$(value_of "$@"); shift 2 ;;
+    --vocabulary) vocabulary=$(value_of "$@"); shift 2 ;;
     --force) force=true; shift ;;
     --dry-run) dry_run=true; shift ;;
     --help | -h) show_help ;;
@@ -36,22 +51,45 @@ while (($#)); do
 done
 [[ -n $name ]] || fail "--name is missing; see --help"
 [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || fail "--name takes letters, digits, '.', '_' and '-', got $name"
-
-[[ $merges =~ ^[1-9][0-9]*$ ]] || fail "--merges takes a number above 0, got $merges"
+[[ $tokenizer == @(none|moses) ]] || fail "--tokenizer takes none or moses, got $tokenizer"
+case $subwords in
+  subword-nmt)
+    [[ -z $vocabulary ]] || fail "--vocabulary goes with --subwords sentencepiece; subword-nmt takes --merges"
+    size=${merges:-10000} learn=(subword_bpe --merges "$size") remove_bpe=subword_nmt
+    ;;
+  sentencepiece)
+    [[ -z $merges ]] || fail "--merges goes with --subwords subword-nmt; sentencepiece takes --vocabulary"
+    size=${vocabulary:-8000} learn=(sentencepiece_bpe --normalization identity --vocabulary "$size")
+    remove_bpe=sentencepiece
+    ;;
+  *) fail "--subwords takes subword-nmt or sentencepiece, got $subwords" ;;
+esac
+[[ $size =~ ^[1-9][0-9]*$ ]] || fail "${learn[-2]} takes a number above 0, got $size"
 [[ -n $from || $dry_run == true ]] || { [[ $force == false ]] && is_prepared "$name"; } ||
   fail "--from, the folder with the text, is missing; see --help"
 [[ -z $from || $(realpath -m -- "$from")/ != "$(realpath -m "data/$name")"/* ]] ||
   fail "--from lies in data/$name, which is written here: give the text a folder of its own"
 
 require_package
-corpus=("$python" -m fairseq_powernorm.corpora.parallel_text --from "${from:-DIR}" --languages "$source,$target")
-splits=train,valid,test
-if [[ -n $from ]] && { [[ $force == true ]] || ! is_prepared "$name"; }; then
-  splits=$("${corpus[@]}")  # before anything is removed
+corpus=("$python" -m fairseq_powernorm.corpora.parallel_text --from "${from:-DIR}" --languages "$source,$target"
+  --tokenizer "$tokenizer" "${steps[@]}")
+if [[ $dry_run == false ]] && { [[ $force == true ]] || ! is_prepared "$name"; }; then
+  "${corpus[@]}" >/dev/null  # reads all of it, before anything is removed
+  force=true  # what an earlier preparation left may be of other text
 fi
-begin_preparation "$name" "$force" text bpe
-run "${corpus[@]}" --destination "data/$name/text"
-run "$python" -m fairseq_powernorm.corpora.subword_bpe --text "data/$name/text" --destination "data/$name/bpe" \
-  --languages "$source,$target" --splits "$splits" --merges "$merges"
-binarize "$name" "data/$name/bpe" "$source" "$target" "$splits"
-end_preparation "$name"
+begin_preparation "$name" "$force" text raw bpe
+run "${corpus[@]}" --destination "data/$name"
+run "$python" -m "fairseq_powernorm.corpora.${learn[0]}" --text "data/$name/text" --destination "data/$name/bpe" \
+  --languages "$source,$target" "${learn[@]:1}"
+binarize "$name" "$source" "$target"
+
+if [[ $tokenizer == moses ]]; then
+  texts="raw: data/$name/raw, tokenized: data/$name/text, retokenize: false"
+  protocols="protocol: tokenized$lowercase, further: [detokenized$lowercase]"
+elif [[ $subwords == sentencepiece ]]; then
+  texts="raw: data/$name/raw" protocols="protocol: detokenized$lowercase"
+else
+  texts="raw: data/$name/text" protocols="protocol: tokenized$lowercase"
+fi
+printf '%s\n' "for a recipe:" "  recipe: {$texts, binarized: data-bin/$name, source: $source, target: $target}" \
+  "  score: {$protocols}" "  generate: {remove-bpe: $remove_bpe}" >&2

@@ -64,6 +64,13 @@ def test_lines_end_at_newlines_only(tmp_path):
     assert read_lines(path) == ["a\u2028b\x0bc", "d"]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path, caplog):
+    path = tmp_path / "text"
+    path.write_bytes("\ufeffa\n\ufeffb\n".encode())
+    assert read_lines(path) == ["a", "\ufeffb"]
+    assert caplog.messages == [f"{path} begins with a byte order mark, which is left out"]
+
+
 def test_sides_of_different_length_are_named(tmp_path):
     (tmp_path / "a").write_text("1\n2\n")
     (tmp_path / "b").write_text("1\n")

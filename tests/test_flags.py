@@ -5,8 +5,8 @@ import argparse
 import pytest
 
 from fairseq_powernorm.flags import AUTO, DEFAULTS, FlagError, add_norm_flags, fill_in_defaults, stack_spec
-from fairseq_powernorm.registry import available_norms, describe_stack
-from fairseq_powernorm.spec import NormSpec
+from fairseq_powernorm.norms.registry import available_norms, describe_stack
+from fairseq_powernorm.norms.spec import NormSpec
 
 STACKS = ("encoder", "decoder")
 

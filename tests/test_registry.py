@@ -3,8 +3,8 @@
 import pytest
 
 from fairseq_powernorm import available_norms, build_norm
-from fairseq_powernorm.registry import build_from_spec, settings_of
-from fairseq_powernorm.spec import NormSpec
+from fairseq_powernorm.norms.registry import build_from_spec, settings_of
+from fairseq_powernorm.norms.spec import NormSpec
 
 
 def test_the_names():

@@ -18,17 +18,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..files import atomic_write, read_lines, refuse_to_overwrite, run_command_line
+from ..norms.registry import declarations
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("test_set", "norm", "bleu_mean", "bleu_standard_deviation")  # what is drawn; the CSV has more
-COLORS = {  # Okabe and Ito (2008), told apart by the colour-blind
-    "layer": "#999999",
-    "batch": "#E69F00",
-    "pn-v": "#56B4E9",
-    "power": "#0072B2",
-    "power-released": "#009E73",
-}
+COLORS = {name: declared.color for name, declared in declarations().items()}
 OTHER_COLOR = "#CC79A7"
 DOTS_PER_INCH = 150
 

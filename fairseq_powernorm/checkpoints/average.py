@@ -14,8 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..files import refuse_folder, refuse_to_overwrite, run_command_line
-from ..norms.base import BufferPolicy
-from ..registry import NORMS
+from ..norms.declaration import BufferPolicy
+from ..norms.registry import NORMS
 from .fold import folded_sites
 from .io import Checkpoint, load_checkpoint, number_of_updates, save_checkpoint
 from .select import select_in_folder
@@ -128,7 +128,15 @@ def main() -> None:
     parser.add_argument("--last", type=int, metavar="N", help="the last N of the folder")
     parser.add_argument("--by", choices=("epoch", "update"), default="epoch", help="what --last goes by")
     parser.add_argument("--best", type=int, metavar="N", help="the best N of the folder (--keep-best-checkpoints)")
-    parser.add_argument("--maximize", action="store_true", help="a higher metric is better")
+    direction = parser.add_mutually_exclusive_group()
+    for name, better in (("maximize", "higher"), ("minimize", "lower")):
+        direction.add_argument(
+            f"--{name}",
+            dest="maximize",
+            action="store_const",
+            const=name == "maximize",
+            help=f"a {better} metric is better, where the checkpoints do not say it themselves (older fairseq's)",
+        )
     parser.add_argument("--output", type=Path, required=True, help="the averaged checkpoint")
     parser.add_argument("--force", action="store_true", help="replace an existing output")
     arguments = parser.parse_args()

@@ -70,9 +70,11 @@ def model_flags(state: Checkpoint) -> dict[str, Any]:
     found = state.get("args")
     if found is None:
         found = (state.get("cfg") or {}).get("model")
+    if isinstance(found, Mapping):  # fairseq-hydra-train's
+        return dict(found)
     if not isinstance(found, argparse.Namespace):
         what = "none" if found is None else f"a {type(found).__name__}"
-        raise ValueError(f"expected the model's flags as argparse.Namespace in 'args' or cfg.model, found {what}")
+        raise ValueError(f"expected the model's flags in 'args' or cfg.model, found {what}")
     return dict(vars(found))
 
 

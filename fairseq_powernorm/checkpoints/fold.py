@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ..files import refuse_folder, refuse_to_overwrite, run_command_line
 from ..flags import stack_spec
-from ..norms.base import BatchStatisticsNorm
-from ..registry import FOLDED, build_from_spec
-from ..spec import DECODER_SITES, ENCODER_SITES, NormSpec
+from ..norms.batch_statistics import BatchStatisticsNorm
+from ..norms.registry import FOLDED, build_from_spec
+from ..norms.spec import DECODER_SITES, ENCODER_SITES, NormSpec
 from .convert import model_flags
 from .io import Checkpoint, load_checkpoint, save_checkpoint
 from .model_layout import MODULE_OF_SITE

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ..registry import NORMS
+from ..norms.registry import NORMS
 
 logger = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import transformer  # noqa: F401 (registers the architectures)
-from ..distributed import sum_over_ranks
 from ..files import refuse_folder, refuse_to_overwrite, run_command_line
+from ..norms.distributed import sum_over_ranks
 from ..norms.recalibration import gather_statistics, norms_with_statistics
 from .fold import folded_sites
 from .io import Checkpoint, load_checkpoint, save_checkpoint

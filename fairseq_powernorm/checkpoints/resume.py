@@ -1,23 +1,41 @@
-"""Going on after an interruption: a last checkpoint that can be read, and what fairseq forgets about early stopping.
+"""Continuing after an interruption: a last checkpoint that can be read, and what fairseq forgets about early stopping.
 
 fairseq writes a checkpoint under a temporary name and renames it, but then *copies* it to ``checkpoint_last.pt``: a run
 killed in that moment leaves a truncated file that the next start dies of. And the count of epochs without improvement
 (``--patience``) is in no checkpoint of fairseq's: a run that was restarted trains longer than one that was not.
+
+Unreadable is not damaged: what is renamed here was proved to be cut off or altered
+(:func:`~fairseq_powernorm.checkpoints.damage.find_damage`). Anything else that keeps a checkpoint from being read is an
+error, before the training begins anew over it.
 """
 
+import contextlib
 import logging
 import os
 import shutil
-import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .io import load_checkpoint
+from .damage import find_damage
+from .io import DamagedCheckpoint, load_checkpoint, number_of_updates
 from .select import EPOCH_NAME, sort_by_number
 
 logger = logging.getLogger(__name__)
 
 LAST_NAME = "checkpoint_last.pt"
+PATIENCE = "powernorm_patience"
+"""Where a checkpoint's ``extra_state`` has the state of early stopping."""
+
+
+class CannotResume(ValueError, SystemExit):
+    """A checkpoint that a training would continue from, and that cannot be read. Caught or not, it is a
+    ``ValueError``; a command that nobody guards, such as plain ``fairseq-train``, ends with its one line and exit
+    status 1 rather than with a traceback (Python treats ``SystemExit`` so)."""
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.code = f"fairseq_powernorm: error: {message}"
 
 
 @dataclass(frozen=True)
@@ -28,68 +46,194 @@ class Patience:
     validations_since: int
 
 
+def check_readable(path: str | Path) -> bool:
+    """Whether there is a checkpoint, which then can be read.
+
+    ``os.path.exists`` says no of a file that may not be looked at, of a link whose disk is not mounted, and of one on a
+    disk that does not answer: fairseq would train anew, and write over it.
+
+    Raises:
+        CannotResume: there is something that cannot be read; the message says what to do.
+    """
+    path = Path(path)
+    try:
+        path.lstat()  # of a link itself
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise unreadable(path, error.strerror) from None
+    try:
+        with path.open("rb") as stream:
+            stream.read(1)
+    except FileNotFoundError:
+        raise unreadable(path, f"it links to {os.readlink(path)}, which is not there") from None
+    except OSError as error:
+        raise unreadable(path, error.strerror) from None
+    return True
+
+
+def unreadable(path: Path, reason: str) -> CannotResume:
+    """The error of a checkpoint that cannot be read although it is not proved to be damaged."""
+    return CannotResume(
+        f"{path} cannot be read ({reason}); nothing was changed. Make it readable, or, to train without it, move it to "
+        "another folder"
+    )
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Within the block a checkpoint is read.
+
+    Raises:
+        DamagedCheckpoint: it is cut off or altered, provably.
+        CannotResume: it cannot be read for another reason.
+    """
+    try:
+        yield
+    except DamagedCheckpoint:
+        raise
+    except OSError as error:
+        raise unreadable(path, error.strerror or str(error)) from None
+    except ValueError as error:
+        raise unreadable(path, str(error).removeprefix(f"{path}: ")) from None
+
+
+def check_loadable(path: str | Path) -> bool:
+    """Whether there is a checkpoint that was named by a person, which then can be loaded.
+
+    Raises:
+        CannotResume: it cannot be read, for whatever reason: it is nobody's but theirs to replace.
+    """
+    path = Path(path)
+    if not check_readable(path):
+        return False
+    try:
+        with reading(path):
+            load_checkpoint(path, mmap=True)
+    except DamagedCheckpoint as error:
+        raise unreadable(path, str(error).removeprefix(f"{path}: ")) from None
+    return True
+
+
+def check_whole(path: Path) -> None:
+    """Raises what :func:`reading` does, unless a checkpoint can be read and nothing proves it to be damaged."""
+    with reading(path):
+        if (damage := find_damage(path)) is not None:
+            raise DamagedCheckpoint(f"{path}: {damage}")
+        load_checkpoint(path, mmap=True)
+
+
 def repair_last_checkpoint(folder: str | Path) -> Path | None:
     """Makes sure that the checkpoint that a restart would load can be loaded.
 
-    A ``checkpoint_last.pt`` that is truncated or damaged is renamed to ``checkpoint_last.pt.damaged``, and the newest
-    whole checkpoint of the same folder takes its place, the best one if there is no other; both are logged. Without
-    one, training begins anew. What a killed process left half-written (``*.pt.tmp``) is removed.
+    A ``checkpoint_last.pt`` that is cut off or altered, which its bytes have to prove, is kept as
+    ``checkpoint_last.pt.damaged``, and the newest whole checkpoint of the same folder takes its place, the best one if
+    there is no other; both are logged. If all of them are damaged, all are kept so and training begins anew. What a
+    killed process left half-written (``*.pt.tmp``) is removed.
 
     Args:
         folder: the run's checkpoints; need not exist.
 
     Returns:
         The path of the last checkpoint, or None if there is nothing to continue from.
+
+    Raises:
+        CannotResume: a checkpoint that it depends on cannot be read for any other reason (permission, disk, memory, an
+            object that is not let through); nothing was changed.
     """
     folder = Path(folder)
     last = folder / LAST_NAME
-    for leftover in folder.glob("checkpoint*.pt.tmp"):
-        leftover.unlink()
-    if not last.exists():
+    if not check_readable(last):
         return None
     try:
-        _check_whole(last)
-        return last
-    except ValueError as error:
+        check_whole(last)
+    except DamagedCheckpoint as error:
         logger.warning("%s", error)
-    os.replace(last, damaged := last.with_name(f"{LAST_NAME}.damaged"))
-    for name in _newest_first(folder):
+        last = replace_damaged(last)
+    remove_leftovers(folder)
+    return last
+
+
+def replace_damaged(last: Path) -> Path | None:
+    """Puts the newest whole checkpoint of its folder in the place of a damaged one; None if there is none."""
+    for _, _, path in sorted(readable_checkpoints(last.parent), reverse=True):
         try:
-            _check_whole(folder / name)
-        except ValueError as error:
+            check_whole(path)
+        except DamagedCheckpoint as error:
             logger.warning("%s", error)
             continue
-        shutil.copyfile(folder / name, temporary := last.with_name(f".{LAST_NAME}.tmp"))
+        shutil.copyfile(path, temporary := last.with_name(f".{last.name}.tmp"))
+        kept = keep_aside(last)
         os.replace(temporary, last)
-        logger.warning("%s is kept as %s; going on from %s", last, damaged.name, name)
+        logger.warning("%s is kept as %s; going on from %s", last, kept.name, path.name)
         return last
-    logger.warning("%s is kept as %s; there is no other checkpoint, training begins anew", last, damaged.name)
+    for path in (last, *other_checkpoints(last.parent)):
+        kept = keep_aside(path)
+        path.unlink()
+        logger.warning("%s is kept as %s", path, kept.name)
+    logger.warning("%s holds no whole checkpoint: training begins anew", last.parent)
     return None
 
 
-def _check_whole(path: Path) -> None:
-    """Raises ``ValueError`` if a checkpoint cannot be loaded, or its bytes are not those that were written (CRC-32)."""
-    load_checkpoint(path, mmap=True)
-    with zipfile.ZipFile(path) as archive:
-        if (damaged := archive.testzip()) is not None:
-            raise ValueError(f"{path}: damaged (the checksum of {damaged} is wrong)")
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed process was writing, where it is provably half a checkpoint; a whole one is left alone."""
+    for path in folder.glob("checkpoint*.pt.tmp"):
+        try:
+            if find_damage(path) is not None:
+                path.unlink()
+        except OSError as error:
+            logger.warning("%s is left as it is (%s)", path, error.strerror)
 
 
-def _newest_first(folder: Path) -> list[str]:
-    """All checkpoints but the last, those written last at the front."""
-    found = [path for path in folder.glob("checkpoint*.pt") if path.name != LAST_NAME]
-    return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+def other_checkpoints(folder: Path) -> list[Path]:
+    """All checkpoints of a folder but the last one."""
+    return [path for path in folder.glob("checkpoint*.pt") if path.name != LAST_NAME]
 
 
-def read_patience(folder: str | Path, maximize: bool = False) -> Patience | None:
-    """The state of early stopping after a ``checkpoint_last.pt`` that was saved without it, read from that and the
-    checkpoints of epochs.
+def readable_checkpoints(folder: Path) -> Iterator[tuple[int, float, Path]]:
+    """Updates, time of writing and path of the checkpoints, but the last one, that are not seen to be damaged.
 
-    Exact where ``--keep-last-epochs`` keeps at least ``--patience`` epochs, with one validation an epoch.
+    Raises:
+        CannotResume: one of them cannot be read for another reason.
+    """
+    for path in other_checkpoints(folder):
+        try:
+            with reading(path):
+                found = number_of_updates(load_checkpoint(path, mmap=True)), path.stat().st_mtime, path
+        except DamagedCheckpoint as error:
+            logger.warning("%s", error)
+        else:
+            yield found
+
+
+def keep_aside(path: Path) -> Path:
+    """Gives a damaged file a second name, ``NAME.damaged`` or the first of ``NAME.damaged2`` … that is free.
+
+    The file keeps its own name too until something takes its place: killed in between, the next start sees it again.
+    """
+    number = 1
+    while True:
+        kept = path.with_name(f"{path.name}.damaged{number if number > 1 else ''}")
+        number += 1
+        try:
+            os.link(path, kept)
+            return kept
+        except FileExistsError:
+            continue
+        except OSError:  # a file system without links
+            if not kept.exists():
+                shutil.copyfile(path, kept)
+                return kept
+
+
+def read_patience(folder: str | Path) -> Patience | None:
+    """The state of early stopping after ``checkpoint_last.pt``: what that says, or, where it was saved without, what it
+    and the checkpoints of epochs show.
+
+    The latter is exact where ``--keep-last-epochs`` keeps at least ``--patience`` epochs, with one validation an epoch.
 
     Args:
         folder: the run's checkpoints.
-        maximize: a higher metric is better (``--maximize-best-checkpoint-metric``).
 
     Returns:
         None if nothing was validated yet.
@@ -100,12 +244,14 @@ def read_patience(folder: str | Path, maximize: bool = False) -> Patience | None
     folder = Path(folder)
     if not (folder / LAST_NAME).exists():
         return None
-    last = load_checkpoint(folder / LAST_NAME, mmap=True)
-    best = last["extra_state"].get("best")
+    last = load_checkpoint(folder / LAST_NAME, mmap=True)["extra_state"]
+    if last.get(PATIENCE):
+        return Patience(**last[PATIENCE])
+    best = last.get("best")
     if best is None:
         return None
     names = sort_by_number((path.name for path in folder.iterdir()), EPOCH_NAME)
-    epoch = last["extra_state"]["train_iterator"]["epoch"]
+    epoch = last["train_iterator"]["epoch"]
     epochs = [load_checkpoint(folder / name, mmap=True)["extra_state"] for name in names]
     # At the end of an epoch fairseq's iterator names the next one; a newer checkpoint is from after `last`.
     metrics = [extra["val_loss"] for extra in epochs if extra["train_iterator"]["epoch"] <= epoch]

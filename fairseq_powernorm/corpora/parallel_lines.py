@@ -1,11 +1,13 @@
-"""Files of lines that belong together, read, changed and written by all cores in bounded memory.
+"""Files of lines that belong together: found, read, changed and written by all cores in bounded memory.
 
 A corpus of millions of pairs goes through in blocks of lines: a few blocks for each process are on their way at any
 time, and the output keeps the order of the input.
 """
 
 import contextlib
+import gzip
 import os
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,7 +18,7 @@ from typing import IO, TypeVar
 
 from tqdm import tqdm
 
-from ..files import atomic_write
+from ..files import atomic_write, decode_line
 
 LINES_PER_BLOCK = 2000
 BLOCKS_PER_WORKER = 3  # waiting or at work, so that no process idles and little is in memory
@@ -32,19 +34,52 @@ def number_of_workers() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def find_splits(folder: Path, languages: Sequence[str]) -> dict[str, list[Path]]:
+    """The files ``SPLIT.LANGUAGE``, plain or ``.gz``, of every split, one for each language.
+
+    The splits are ``train``, ``valid`` and every one whose name begins with ``test``, in the order of their names.
+
+    Raises:
+        ValueError: a split without a side, with a side twice, no training or validation text, no test set, or a name
+            that is not printable (``test_sets.txt`` has one a line).
+        FileNotFoundError: no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.iterdir()):
+        split, _, language = path.name.removesuffix(".gz").rpartition(".")
+        if path.is_file() and language in languages and (split in ("train", "valid") or split.startswith("test")):
+            if language in found.setdefault(split, {}):
+                raise ValueError(f"{folder} holds {found[split][language].name} and {path.name}: which is meant?")
+            found[split][language] = path
+    for split in ("train", "valid", *found):
+        missing = [language for language in languages if language not in found.get(split, {})]
+        if missing:
+            raise ValueError(f"{folder} holds no {split}.{missing[0]}, nor {split}.{missing[0]}.gz")
+        if not split.isprintable():
+            raise ValueError(f"{folder} holds a test set of the name {split!r}; a name takes printable characters")
+    tests = sorted(split for split in found if split.startswith("test"))
+    if not tests:
+        raise ValueError(f"{folder} holds no test set, such as test.{languages[0]} and test.{languages[1]}")
+    return {split: [found[split][language] for language in languages] for split in ("train", "valid", *tests)}
+
+
 def read_rows(paths: Sequence[Path], skip: Callable[[str], bool] | None = None) -> Iterator[Row]:
     """The lines of files that belong together; only ``\\n`` (or ``\\r\\n``) ends a line.
 
     Args:
-        paths: the files.
+        paths: the files; those whose names end in ``.gz`` are unpacked.
         skip: lines for which it is true are left out, in each file by itself.
 
     Raises:
-        ValueError: a line is not UTF-8, or the files differ in length; the message names file and line.
+        ValueError: a line is not UTF-8, the files differ in length, or one is damaged; the message names file and line.
         OSError: a file is missing.
     """
     with contextlib.ExitStack() as stack:
-        columns = [_decoded(stack.enter_context(open(path, "rb")), path, skip) for path in paths]
+        openers = [gzip.open if path.suffix == ".gz" else open for path in paths]
+        streams = [stack.enter_context(opener(path, "rb")) for opener, path in zip(openers, paths, strict=True)]
+        columns = [_decoded(stream, path, skip) for stream, path in zip(streams, paths, strict=True)]
         for number, row in enumerate(zip_longest(*columns)):
             if None in row:
                 ended = paths[row.index(None)]
@@ -53,13 +88,13 @@ def read_rows(paths: Sequence[Path], skip: Callable[[str], bool] | None = None) 
 
 
 def _decoded(stream: IO[bytes], path: Path, skip: Callable[[str], bool] | None) -> Iterator[str]:
-    for number, line in enumerate(stream, start=1):
-        try:
-            text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not valid UTF-8 ({error.reason})") from None
-        if skip is None or not skip(text):
-            yield text
+    try:
+        for number, line in enumerate(stream, start=1):
+            text = decode_line(line, path, number)
+            if skip is None or not skip(text):
+                yield text
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path}: damaged, or not gzip ({error})") from None
 
 
 def map_blocks(

@@ -1,4 +1,11 @@
-"""A joint sentencepiece BPE: learnt on both sides of the training text, applied to every split."""
+"""A joint sentencepiece BPE: learnt on both sides of the training text, applied to every split.
+
+    python -m fairseq_powernorm.corpora.sentencepiece_bpe --text data/x/text --destination data/x/bpe --vocabulary 8000
+
+White space is U+0020 before sentencepiece sees it (:mod:`.plain_text`), and a piece that is one of fairseq's control
+symbols is split in two. What else happens to the text is its normalisation's: ``identity`` keeps every character, so
+that pieces are the text again; ``nmt_nfkc``, sentencepiece's default, makes ``...`` of ``…`` and much like it.
+"""
 
 import argparse
 import io
@@ -9,15 +16,19 @@ import sentencepiece
 from tqdm import tqdm
 
 from ..files import atomic_write, read_parallel_lines, run_command_line
+from .parallel_lines import find_splits
+from .plain_text import is_blank, single_spaces, split_control_symbols
 
 logger = logging.getLogger(__name__)
 
+NORMALIZATIONS = ("nmt_nfkc", "identity")
 
-def read_split(raw: str | Path, split: str, languages: list[str]) -> list[list[str]]:
-    """The sides of one split, checked.
+
+def read_split(text: str | Path, split: str, languages: list[str]) -> list[list[str]]:
+    """The sides of one split, checked, with single spaces between words.
 
     Args:
-        raw: folder with ``SPLIT.LANGUAGE``.
+        text: folder with ``SPLIT.LANGUAGE``.
         split: the split's name.
         languages: suffixes of the sides.
 
@@ -25,19 +36,24 @@ def read_split(raw: str | Path, split: str, languages: list[str]) -> list[list[s
         One list of lines per language, equally long.
 
     Raises:
-        ValueError: the sides differ in length, a line is empty or not valid UTF-8; the message names file and line.
+        ValueError: the sides differ in length, a line is blank or not valid UTF-8; the message names file and line.
     """
-    paths = [Path(raw) / f"{split}.{language}" for language in languages]
+    paths = [Path(text) / f"{split}.{language}" for language in languages]
     sides = read_parallel_lines(*paths)
     for path, lines in zip(paths, sides, strict=True):
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                raise ValueError(f"{path}, line {number}: empty; remove the pair from every side")
-    return sides
+            if is_blank(line):
+                raise ValueError(f"{path}, line {number}: empty, or nothing to be seen; remove the pair from both")
+    return [[single_spaces(line) for line in lines] for lines in sides]
 
 
 def encode_corpus(
-    raw: str | Path, destination: str | Path, languages: list[str], splits: list[str], vocabulary: int
+    text: str | Path,
+    destination: str | Path,
+    languages: list[str],
+    splits: list[str],
+    vocabulary: int,
+    normalization: str = "nmt_nfkc",
 ) -> None:
     """Learns the BPE and writes every split in pieces.
 
@@ -45,16 +61,17 @@ def encode_corpus(
     before anything is written.
 
     Args:
-        raw: folder with ``SPLIT.LANGUAGE`` in raw text.
+        text: folder with ``SPLIT.LANGUAGE``.
         destination: folder for the output; files that exist are replaced.
         languages: suffixes of the sides.
         splits: names of the splits; the first is the training text that the BPE is learnt on.
         vocabulary: pieces, special symbols included.
+        normalization: what sentencepiece does to the text first, one of :data:`NORMALIZATIONS`.
 
     Raises:
         ValueError: bad text (see :func:`read_split`), or more pieces asked for than the text can give.
     """
-    texts = {split: read_split(raw, split, languages) for split in splits}
+    texts = {split: read_split(text, split, languages) for split in splits}
     destination = Path(destination)
     model = io.BytesIO()
     training_lines = [line for side in texts[splits[0]] for line in side]
@@ -66,10 +83,11 @@ def encode_corpus(
             model_type="bpe",
             vocab_size=vocabulary,
             character_coverage=1.0,
+            normalization_rule_name=normalization,
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise ValueError(f"sentencepiece cannot learn {vocabulary} pieces from {raw}: {error}") from None
+        raise ValueError(f"sentencepiece cannot learn {vocabulary} pieces from {text}: {error}") from None
     with atomic_write(destination / "bpe.model", "wb") as output:
         output.write(model.getvalue())
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
@@ -77,26 +95,30 @@ def encode_corpus(
         for language, lines in zip(languages, sides, strict=True):
             with atomic_write(destination / f"{split}.{language}") as output:
                 for line in tqdm(lines, desc=f"{split}.{language}", unit=" lines", disable=None):
-                    output.write(" ".join(processor.encode(line, out_type=str)) + "\n")
+                    pieces = split_control_symbols(processor.encode(line, out_type=str), mark="")
+                    output.write(" ".join(pieces) + "\n")
     logger.info("wrote %d splits to %s", len(texts), destination)
 
 
 def main() -> None:
     """The command line of :func:`encode_corpus`."""
     parser = argparse.ArgumentParser(prog="python -m fairseq_powernorm.corpora.sentencepiece_bpe", description=__doc__)
-    parser.add_argument("--raw", type=Path, required=True, help="folder with SPLIT.LANGUAGE")
+    parser.add_argument("--text", type=Path, required=True, help="folder with SPLIT.LANGUAGE")
     parser.add_argument("--destination", type=Path, required=True, help="folder for bpe.model and the pieces")
     parser.add_argument("--languages", default="de,en", help="suffixes of the sides (default: de,en)")
-    parser.add_argument("--splits", default="train,valid,test", help="the first is learnt on (default: %(default)s)")
+    parser.add_argument("--splits", nargs="+", help="the first is learnt on (default: train, valid and all test sets)")
     parser.add_argument("--vocabulary", type=int, required=True, help="number of pieces")
+    parser.add_argument("--normalization", choices=NORMALIZATIONS, default="nmt_nfkc", help="(default: %(default)s)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    languages = arguments.languages.split(",")
     encode_corpus(
-        arguments.raw,
+        arguments.text,
         arguments.destination,
-        arguments.languages.split(","),
-        arguments.splits.split(","),
+        languages,
+        arguments.splits or list(find_splits(arguments.text, languages)),
         arguments.vocabulary,
+        arguments.normalization,
     )
 
 

@@ -3,7 +3,9 @@
     python -m fairseq_powernorm.corpora.subword_bpe --text data/x/tokenized --destination data/x/bpe --merges 10000
 
 The merges are those of ``subword-nmt learn-bpe`` on the training text of all languages, one after the other, and the
-text that of ``subword-nmt apply-bpe``; what is ours is that words are counted and split by all cores.
+text that of ``subword-nmt apply-bpe``; what is ours is that words are counted and split by all cores. Two words differ:
+one that has white space in it to fairseq is several, and where a subword would read as something else (one of fairseq's
+control symbols, or a last one that ends in ``@@``, behind which fairseq takes the word to go on), it is two.
 """
 
 import argparse
@@ -18,17 +20,24 @@ from subword_nmt.apply_bpe import BPE
 from subword_nmt.learn_bpe import learn_bpe
 from tqdm import tqdm
 
-from ..files import atomic_write, run_command_line
-from .parallel_lines import Row, map_blocks, map_lines, read_rows
+from ..files import atomic_write, read_lines, run_command_line
+from .parallel_lines import Row, find_splits, map_blocks, map_lines, read_rows
+from .plain_text import OTHER_SPACES, names_control_symbol, single_spaces, split_control_symbols
 
 logger = logging.getLogger(__name__)
 
+SEPARATOR = "@@"
 WORDS_REMEMBERED = 200_000  # split words that a process keeps, some 100 MB
 
 
 def count_words(rows: list[Row]) -> Counter[str]:
-    """How often each word stands in a block of lines; words are what spaces separate."""
-    return Counter(word for row in rows for line in row for word in line.strip("\r\n ").split(" ") if word)
+    """How often each word stands in a block of lines; see :mod:`.plain_text` for what a word is."""
+    return Counter(word for row in rows for line in row for word in words_of(line))
+
+
+def words_of(line: str) -> list[str]:
+    """The words of a line, see :mod:`.plain_text`."""
+    return single_spaces(line).split()
 
 
 def learn_merges(paths: list[Path], merges: int, workers: int | None = None) -> str:
@@ -66,22 +75,38 @@ def read_codes(path: Path) -> BPE:
     Raises:
         ValueError: the file is not one that ``subword-nmt learn-bpe`` writes.
     """
-    with open(path, encoding="utf-8") as stream:
-        lines = stream.read().splitlines()
+    lines = read_lines(path)
     if not lines or not lines[0].startswith("#version:"):
         raise ValueError(f"{path}: not a file of BPE merges, its first line is not #version: …")
     wrong = next((number for number, line in enumerate(lines[1:], start=2) if len(line.split(" ")) != 2), None)
     if wrong is not None:
         raise ValueError(f"{path}, line {wrong}: {lines[wrong - 1]!r} is not a merge of two symbols")
+    if len(lines) < 2:
+        raise ValueError(f"{path}: holds no merges; is there no pair of letters that the text has twice?")
     return BPE(io.StringIO("".join(f"{line}\n" for line in lines)))
 
 
+def encode_line(line: str, bpe: BPE) -> str:
+    """A line in subwords, ``@@`` behind those that a word goes on after."""
+    if OTHER_SPACES.search(line):
+        line = single_spaces(line)
+    encoded = bpe.process_line(line)
+    if "@@" not in line and not names_control_symbol(line):
+        return encoded
+    pieces = []
+    for word in line.split():
+        *first, last = split_control_symbols(bpe.segment_tokens([word]), mark=SEPARATOR)
+        pieces += first
+        pieces += [last[:-1] + SEPARATOR, last[-1]] if last.endswith(SEPARATOR) else [last]
+    return " ".join(pieces)
+
+
 def encode(rows: list[Row], codes: Path) -> list[Row]:
-    """A block of lines in subwords, ``@@`` behind those that a word goes on after."""
+    """:func:`encode_line` of a block of lines."""
     bpe = read_codes(codes)
     if len(bpe.cache) > WORDS_REMEMBERED:  # it would grow to all the words there are, in every process
         bpe.cache.clear()
-    return [tuple(bpe.process_line(line) for line in row) for row in rows]
+    return [tuple(encode_line(line, bpe) for line in row) for row in rows]
 
 
 def encode_corpus(
@@ -143,17 +168,18 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True, help="folder with SPLIT.LANGUAGE, tokenised")
     parser.add_argument("--destination", type=Path, required=True, help="folder for codes and SPLIT.LANGUAGE")
     parser.add_argument("--languages", default="de,en", help="in the order they are learnt on (default: de,en)")
-    parser.add_argument("--splits", default="train,valid,test", help="the first is learnt on (default: %(default)s)")
+    parser.add_argument("--splits", nargs="+", help="the first is learnt on (default: train, valid and all test sets)")
     parser.add_argument("--merges", type=int, required=True, help="how many to learn")
     parser.add_argument("--codes", type=Path, help="a file of merges to take instead of learning them")
     parser.add_argument("--learn-only", action="store_true", help="write the codes and stop")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    languages = arguments.languages.split(",")
     encode_corpus(
         arguments.text,
         arguments.destination,
-        arguments.languages.split(","),
-        arguments.splits.split(","),
+        languages,
+        arguments.splits or list(find_splits(arguments.text, languages)),
         arguments.merges,
         arguments.codes,
         learn_only=arguments.learn_only,

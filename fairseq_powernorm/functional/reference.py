@@ -19,9 +19,14 @@ Backward = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 def start_state(channels: int) -> State:
-    """ψ² = 1, ν = 0; μ = 0, σ² = 1: what every norm starts from, (C,) each."""
+    """ψ² = 1, ν = 0; μ = 0, σ² = 1: what every norm starts from, (C,) each, by the names of the modules' buffers."""
     one, zero = torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
-    return {"square_mean": one.clone(), "projection": zero.clone(), "mean": zero.clone(), "variance": one.clone()}
+    return {
+        "running_square_mean": one.clone(),
+        "gradient_projection": zero.clone(),
+        "running_mean": zero.clone(),
+        "running_var": one.clone(),
+    }
 
 
 def real_rows(padding: Tensor) -> list[int]:
@@ -74,7 +79,7 @@ def layer_norm(x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, eps: fl
 
 
 def batch_norm(
-    x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, state: State, eps: float, alpha: float
+    x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, state: State, eps: float, alpha_fwd: float
 ) -> tuple[Tensor, Backward]:
     """BatchNorm (Ioffe, Szegedy 2015): x̂ = (x − μ_B)/√(σ_B² + ε); then μ ← αμ + (1−α)μ_B, σ² likewise, biased."""
     rows = real_rows(padding)
@@ -84,8 +89,8 @@ def batch_norm(
     deviation = torch.sqrt(variance + eps)
     normalized = (x - mean) / deviation
     y[rows] = weight * normalized[rows] + bias
-    state["mean"] = alpha * state["mean"] + (1 - alpha) * mean
-    state["variance"] = alpha * state["variance"] + (1 - alpha) * variance
+    state["running_mean"] = alpha_fwd * state["running_mean"] + (1 - alpha_fwd) * mean
+    state["running_var"] = alpha_fwd * state["running_var"] + (1 - alpha_fwd) * variance
 
     def jacobian(channel: int) -> Tensor:
         hat = normalized[rows, channel]
@@ -96,7 +101,7 @@ def batch_norm(
 
 
 def pn_v(
-    x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, state: State, eps: float, alpha: float
+    x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, state: State, eps: float, alpha_fwd: float
 ) -> tuple[Tensor, Backward]:
     """PN-V (Shen et al. 2020, Definition 1): x̂ = x/√(ψ_B² + ε), ψ_B² = mean x²; then ψ² ← αψ² + (1−α)ψ_B²."""
     rows = real_rows(padding)
@@ -105,7 +110,7 @@ def pn_v(
     root = torch.sqrt(square_mean + eps)
     normalized = x / root
     y[rows] = weight * normalized[rows] + bias
-    state["square_mean"] = alpha * state["square_mean"] + (1 - alpha) * square_mean
+    state["running_square_mean"] = alpha_fwd * state["running_square_mean"] + (1 - alpha_fwd) * square_mean
 
     def jacobian(channel: int) -> Tensor:
         hat = normalized[rows, channel]
@@ -128,7 +133,7 @@ def power_norm(
     """PowerNorm (Shen et al. 2020, Algorithm 2), line by line. In warm-up the forward and backward passes are
     PN-V's, and the state moves by Algorithm 2's lines. The last of these weighs Γ and Λ by 1 − α, but never Γ by more
     than 1: Theorem 4 assumes that (1 − α) Γ ≤ 1."""
-    rows, previous = real_rows(padding), state["square_mean"].clone()
+    rows, previous = real_rows(padding), state["running_square_mean"].clone()
     count, y = len(rows), torch.full_like(x, math.nan)
     batch_square_mean = sum(x[row] ** 2 for row in rows) / count
     exact = None
@@ -137,17 +142,17 @@ def power_norm(
         _, exact = pn_v(x, padding, weight, bias, start_state(x.size(1)), eps, alpha_fwd)
     normalized = x / torch.sqrt(previous + eps)
     y[rows] = weight * normalized[rows] + bias
-    state["square_mean"] = alpha_fwd * state["square_mean"] + (1 - alpha_fwd) * batch_square_mean
+    state["running_square_mean"] = alpha_fwd * state["running_square_mean"] + (1 - alpha_fwd) * batch_square_mean
 
     def backward(grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        nu, grad_x = state["projection"], torch.zeros_like(x)
+        nu, grad_x = state["gradient_projection"], torch.zeros_like(x)
         for row in rows:
             projected = weight * grad[row] - nu * normalized[row]
             grad_x[row] = projected / torch.sqrt(previous + eps)
         gamma = sum(normalized[row] ** 2 for row in rows) / count
         correlation = sum(weight * grad[row] * normalized[row] for row in rows) / count
         share = torch.minimum(torch.full_like(gamma, 1 - alpha_bwd), 1 / gamma)
-        state["projection"] = nu * (1 - share * gamma) + share * correlation
+        state["gradient_projection"] = nu * (1 - share * gamma) + share * correlation
         if exact is not None:
             grad_x = exact(grad)[0]
         return grad_x, (grad[rows] * normalized[rows]).sum(dim=0), grad[rows].sum(dim=0)

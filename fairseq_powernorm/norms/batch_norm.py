@@ -1,23 +1,16 @@
 """BatchNorm over tokens (Ioffe and Szegedy 2015), the baseline that PowerNorm repairs."""
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from torch import Tensor
 
-from ..distributed import sum_over_ranks
+from ..functional import reference
 from ..functional.affine import normalize_by_constants
 from ..functional.batch_norm import batch_norm
 from ..functional.moments import mean_and_variance
-from ..functional.reduction import keep_local
-from .running_statistics import BatchStatisticsNorm, Statistic
-
-
-class BatchMoments(NamedTuple):
-    """What one training forward pass of BatchNorm uses: μ_B (C,), σ_B² (C,) and the number of real tokens, a scalar."""
-
-    mean: Tensor
-    variance: Tensor
-    count: Tensor
+from ..functional.reduction import Reduce, keep_local
+from .batch_statistics import BatchStatisticsNorm
+from .declaration import Declaration, Statistic
 
 
 class BatchNorm(BatchStatisticsNorm):
@@ -32,39 +25,36 @@ class BatchNorm(BatchStatisticsNorm):
         running_var: σ² (C,), starts at 1.
     """
 
-    Observed = BatchMoments
+    declaration = Declaration(
+        name="batch",
+        short_name="BN",
+        color="#E69F00",
+        source="Ioffe, Szegedy 2015",
+        training="(x − μ_B)/√(σ_B² + ε)",
+        gradient="exact",
+        evaluation="running μ, σ²",
+        reference=reference.batch_norm,
+        auto_group_scaling="1",
+    )
     statistics: ClassVar[dict[str, Statistic]] = {"running_mean": Statistic(0.0), "running_var": Statistic(1.0)}
+    observed_vectors = 2
 
-    def __init__(
-        self, channels: int, eps: float = 1e-5, alpha_fwd: float = 0.9, group_scaling: int = 0, sync: bool = False
-    ):
-        """Args as in :class:`BatchStatisticsNorm`, and ``sync``: statistics over all ranks of the process group."""
-        super().__init__(channels, eps, alpha_fwd, group_scaling)
-        self.reduce = sum_over_ranks if sync else keep_local
-
-    def observe(self, rows: Tensor, padding: Tensor | None) -> BatchMoments:
-        """μ_B, σ_B² and the number of tokens; updates the running ones."""
+    def batch_statistics(
+        self, rows: Tensor, padding: Tensor | None, reduce: Reduce = keep_local
+    ) -> tuple[list[Tensor], Tensor]:
+        """μ_B and σ_B², and the number of tokens."""
         mean, variance, count = mean_and_variance(
-            rows, padding, self.running_mean, self.reduce, self.group_scaling, self.eps
+            rows, padding, self.running_mean, reduce, self.group_scaling, self.eps
         )
-        self.fold(self.move_averages, self.running_statistics, [mean, variance], count)
-        return BatchMoments(mean, variance, count)
+        return [mean, variance], count
 
-    def normalize(self, rows: Tensor, padding: Tensor | None, observed: BatchMoments) -> Tensor:
+    def normalize(self, rows: Tensor, padding: Tensor | None, mean: Tensor, variance: Tensor, count: Tensor) -> Tensor:
         """The training forward pass, differentiable."""
-        mean, variance, count = observed
         return batch_norm(
             *(rows, self.weight, self.bias, padding, mean, variance, count, self.eps),
             groups=self.group_scaling,
             reduce=self.reduce,
         )
-
-    def batch_statistics(self, rows: Tensor, padding: Tensor | None) -> tuple[list[Tensor], Tensor]:
-        """μ_B and σ_B² of this rank's batch, and the number of tokens."""
-        mean, variance, count = mean_and_variance(
-            rows, padding, self.running_mean, groups=self.group_scaling, eps=self.eps
-        )
-        return [mean, variance], count
 
     def normalize_by(self, rows: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """Evaluation: y = γ ⊙ (x − μ)/√(σ² + ε) + β."""

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..functional import reference
+from .declaration import Declaration
 from .token_norm import TokenNorm
 
 
@@ -12,6 +14,17 @@ class LayerNorm(TokenNorm):
     The very call of ``torch.nn.LayerNorm``, so bit-equal to it. It has no statistics, the same in training and
     evaluation, and no use for the padding mask.
     """
+
+    declaration = Declaration(
+        name="layer",
+        short_name="LN",
+        color="#999999",
+        source="Ba, Kiros, Hinton 2016",
+        training="each token over its channels",
+        gradient="exact",
+        evaluation="the same",
+        reference=reference.layer_norm,
+    )
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """See :class:`TokenNorm`."""

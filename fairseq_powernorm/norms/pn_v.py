@@ -1,22 +1,16 @@
 """PN-V, BatchNorm without centring (Shen et al. 2020, section 4.1)."""
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from torch import Tensor
 
-from ..distributed import sum_over_ranks
+from ..functional import reference
 from ..functional.affine import normalize_by_constants
 from ..functional.moments import square_mean
 from ..functional.pn_v import pn_v
-from ..functional.reduction import keep_local
-from .running_statistics import BatchStatisticsNorm, Statistic
-
-
-class BatchSquareMean(NamedTuple):
-    """What one training forward pass of PN-V uses: ψ_B² (C,) and the number of real tokens, a scalar."""
-
-    square_mean: Tensor
-    count: Tensor
+from ..functional.reduction import Reduce, keep_local
+from .batch_statistics import BatchStatisticsNorm
+from .declaration import Declaration, Statistic
 
 
 class SquareMeanNorm(BatchStatisticsNorm):
@@ -28,9 +22,11 @@ class SquareMeanNorm(BatchStatisticsNorm):
 
     statistics: ClassVar[dict[str, Statistic]] = {"running_square_mean": Statistic(1.0)}
 
-    def batch_statistics(self, rows: Tensor, padding: Tensor | None) -> tuple[list[Tensor], Tensor]:
-        """ψ_B² of this rank's batch, and the number of tokens."""
-        batch_square_mean, count = square_mean(rows, padding, groups=self.group_scaling, eps=self.eps)
+    def batch_statistics(
+        self, rows: Tensor, padding: Tensor | None, reduce: Reduce = keep_local
+    ) -> tuple[list[Tensor], Tensor]:
+        """ψ_B², and the number of tokens."""
+        batch_square_mean, count = square_mean(rows, padding, reduce, self.group_scaling, self.eps)
         return [batch_square_mean], count
 
     def normalize_by(self, rows: Tensor, running_square_mean: Tensor) -> Tensor:
@@ -44,24 +40,20 @@ class PNV(SquareMeanNorm):
     """Training: y = γ ⊙ x/√(ψ_B² + ε) + β over the batch's real tokens, exact gradient (Definition 1). Evaluation:
     running ψ²."""
 
-    Observed = BatchSquareMean
+    declaration = Declaration(
+        name="pn-v",
+        short_name="PN-V",
+        color="#56B4E9",
+        source="Shen et al. 2020, Definition 1",
+        training="X̂ = x/√(ψ_B² + ε)",
+        gradient="exact",
+        evaluation="running ψ²",
+        reference=reference.pn_v,
+        auto_group_scaling="heads",
+    )
 
-    def __init__(
-        self, channels: int, eps: float = 1e-5, alpha_fwd: float = 0.9, group_scaling: int = 0, sync: bool = False
-    ):
-        """Args as in :class:`BatchStatisticsNorm`, and ``sync``: statistics over all ranks of the process group."""
-        super().__init__(channels, eps, alpha_fwd, group_scaling)
-        self.reduce = sum_over_ranks if sync else keep_local
-
-    def observe(self, rows: Tensor, padding: Tensor | None) -> BatchSquareMean:
-        """ψ_B² and the number of tokens; updates ψ²."""
-        batch_square_mean, count = square_mean(rows, padding, self.reduce, self.group_scaling, self.eps)
-        self.fold(self.move_averages, self.running_statistics, [batch_square_mean], count)
-        return BatchSquareMean(batch_square_mean, count)
-
-    def normalize(self, rows: Tensor, padding: Tensor | None, observed: BatchSquareMean) -> Tensor:
+    def normalize(self, rows: Tensor, padding: Tensor | None, batch_square_mean: Tensor, count: Tensor) -> Tensor:
         """The training forward pass, differentiable."""
-        batch_square_mean, count = observed
         return pn_v(
             *(rows, self.weight, self.bias, padding, batch_square_mean, count, self.eps),
             groups=self.group_scaling,

@@ -2,32 +2,16 @@
 
 import functools
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Unpack
 
 from torch import Tensor
 
-from ..distributed import sum_over_ranks
-from ..functional.moments import square_mean
+from ..functional import reference
 from ..functional.power_norm import power_norm
-from ..functional.reduction import keep_local
-from ..functional.running import move_projection
+from ..kernels.operators import move_projection
+from .declaration import Declaration, Statistic
 from .pn_v import SquareMeanNorm
-from .running_statistics import Statistic
-from .token_norm import check_decay, check_warmup
-
-
-class PowerStatistics(NamedTuple):
-    """What one training forward pass of PowerNorm uses.
-
-    Attributes:
-        divisor: ψ² (C,) that the rows are divided by the root of: ψ²_{t−1}, or ψ_B² during warm-up.
-        square_mean: ψ_B² (C,) of these very rows.
-        count: the number of real tokens, a scalar.
-    """
-
-    divisor: Tensor
-    square_mean: Tensor
-    count: Tensor
+from .token_norm import ModuleOptions, check_decay, check_warmup
 
 
 class PowerNorm(SquareMeanNorm):
@@ -45,12 +29,23 @@ class PowerNorm(SquareMeanNorm):
         warming_up: whether the batch's own statistics are used.
     """
 
-    Observed = PowerStatistics
+    declaration = Declaration(
+        name="power",
+        short_name="PN",
+        color="#0072B2",
+        source="Shen et al. 2020, Algorithm 2",
+        training="X̂ = x/√(ψ²_{t−1} + ε), then ψ²_t = α ψ²_{t−1} + (1 − α) ψ_B²",
+        gradient="(g − ν_{t−1} X̂)/√(ψ²_{t−1} + ε), then ν_t = ν_{t−1}(1 − (1 − α)Γ) + (1 − α)Λ",
+        evaluation="running ψ²",
+        reference=reference.power_norm,
+        exact_gradient=False,
+        auto_group_scaling="heads",
+    )
     statistics: ClassVar[dict[str, Statistic]] = {
         **SquareMeanNorm.statistics,
         "gradient_projection": Statistic(0.0, in_evaluation=False),
     }
-    warmup_updates: int = 0
+    observed_vectors = 2
 
     def __init__(
         self,
@@ -61,6 +56,7 @@ class PowerNorm(SquareMeanNorm):
         warmup_updates: int = 0,
         group_scaling: int = 0,
         sync: bool = False,
+        **options: Unpack[ModuleOptions],
     ):
         """Args:
             channels: C ≥ 1.
@@ -70,17 +66,17 @@ class PowerNorm(SquareMeanNorm):
             warmup_updates: optimizer updates ≥ 0 during which the batch's own ψ_B is used.
             group_scaling: G ≥ 0 groups of channels, G dividing C, that each token is scaled by first; 0 leaves it out.
             sync: statistics over all ranks of the process group.
+            **options: see :class:`ModuleOptions`.
 
         Raises:
             ValueError: a value outside its range.
         """
-        super().__init__(channels, eps, alpha_fwd, group_scaling)
+        super().__init__(channels, eps, alpha_fwd, group_scaling, sync, **options)
         check_decay("alpha_bwd", alpha_bwd)
         check_warmup(warmup_updates)
         self.alpha_bwd = alpha_bwd
         self.warmup_updates = warmup_updates
         self.set_num_updates(0)
-        self.reduce = sum_over_ranks if sync else keep_local
 
     def set_num_updates(self, num_updates: int) -> None:
         """Tells the norm how many optimizer updates are done; fairseq does so before each training step."""
@@ -92,40 +88,36 @@ class PowerNorm(SquareMeanNorm):
         super().reset_statistics()
         self.set_num_updates(0)
 
-    def observe(self, rows: Tensor, padding: Tensor | None) -> PowerStatistics:
+    def observe(self, rows: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """ψ² to divide by, ψ_B² and the number of tokens; updates ψ²."""
-        batch_square_mean, count = square_mean(rows, padding, self.reduce, self.group_scaling, self.eps)
-        # A copy, since the buffer changes, and the backward pass and a recomputation need ψ²_{t−1}.
-        divisor = batch_square_mean if self.warming_up else self.running_square_mean.clone()
-        self.fold(self.move_averages, self.running_statistics, [batch_square_mean], count)
-        return PowerStatistics(divisor, batch_square_mean, count)
+        before = self.running_square_mean.clone()  # ψ²_{t−1}: the backward pass and a recomputation need it
+        batch_square_mean, count = super().observe(rows, padding)
+        return batch_square_mean if self.warming_up else before, batch_square_mean, count
 
     def train_on(
-        self, rows: Tensor, padding: Tensor | None, observed: PowerStatistics | None
-    ) -> tuple[Tensor, PowerStatistics]:
+        self, rows: Tensor, padding: Tensor | None, observed: tuple[Tensor, ...] | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As in :class:`BatchStatisticsNorm`; after the warm-up in one pass, which gives ψ_B² as it goes."""
         if observed is None and not self.warming_up:
-            divisor = self.running_square_mean.clone()
-            output, *measured = self.normalize_and_measure(rows, padding, divisor, None)
-            batch_square_mean, count = measured
-            self.fold(self.move_averages, self.running_statistics, [batch_square_mean], count)
-            return output, PowerStatistics(divisor, batch_square_mean, count)
+            before = self.running_square_mean.clone()
+            output, batch_square_mean, count = self.normalize_and_measure(rows, padding, before, None)
+            self.update_averages([batch_square_mean], count)
+            return output, (before, batch_square_mean, count)
         return super().train_on(rows, padding, observed)
 
-    def normalize(self, rows: Tensor, padding: Tensor | None, observed: PowerStatistics) -> Tensor:
+    def normalize(self, rows: Tensor, padding: Tensor | None, divisor: Tensor, *measured: Tensor) -> Tensor:
         """The training forward pass, differentiable."""
-        divisor, *measured = observed
-        return self.normalize_and_measure(rows, padding, divisor, tuple(measured))[0]
+        return self.normalize_and_measure(rows, padding, divisor, measured)[0]
 
     def normalize_and_measure(
-        self, rows: Tensor, padding: Tensor | None, divisor: Tensor, measured: tuple[Tensor, Tensor] | None
+        self, rows: Tensor, padding: Tensor | None, divisor: Tensor, measured: tuple[Tensor, ...] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """:meth:`normalize`, with ψ_B² and the number of tokens, taken in the same pass where not known."""
         scale, projection = self.loss_scale, self.gradient_projection
         return power_norm(
             *(rows, self.weight, self.bias, padding, divisor),
             projection if scale is None else projection * scale,
-            functools.partial(self.follow_projection, projection),
+            functools.partial(self._follow_projection, projection),
             self.eps,
             measured=measured,
             warming_up=self.warming_up,
@@ -139,18 +131,18 @@ class PowerNorm(SquareMeanNorm):
         scale = 1.0 if self.update is None else self.update.loss_scale
         return scale if isinstance(scale, Tensor) or scale != 1 else None  # a tensor is not looked at
 
-    def follow_projection(
+    def _follow_projection(
         self, projection: Tensor, square_mean_ratio: Tensor, correlation: Tensor, count: Tensor
     ) -> None:
         """Called by the backward pass with ν, Γ, Λ of the scaled loss, and the number of tokens: updates ν, now or at
         the end of the update."""
         if self.loss_scale is not None:
             correlation = correlation / self.loss_scale
-        self.fold_into(self.move_projection, [projection], [square_mean_ratio, correlation], count)
+        self.update_statistics(self._move_projection, [projection], [square_mean_ratio, correlation], count)
 
-    def move_projection(self, buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor) -> None:
+    def _move_projection(self, buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor) -> None:
         """Updates ν, in place, by Γ and Λ with α = ``alpha_bwd``
-        (:func:`~fairseq_powernorm.functional.running.move_projection`)."""
+        (:data:`~fairseq_powernorm.kernels.operators.move_projection`)."""
         move_projection(*buffers, *values, count, self.alpha_bwd)
 
     def extra_repr(self) -> str:

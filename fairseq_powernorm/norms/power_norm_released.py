@@ -1,6 +1,6 @@
 """PowerNorm with the behaviour of the authors' released code, for those who compare with it."""
 
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -8,9 +8,10 @@ from torch import Tensor
 from ..functional.group_scaling import group_scaling
 from ..functional.moments import square_mean
 from ..functional.power_norm_released import ReleasedStatistics, power_norm_released
+from .declaration import Declaration, Statistic
 from .pn_v import SquareMeanNorm
-from .running_statistics import Statistic
-from .token_norm import check_decay, check_warmup
+from .recomputation import backward_running
+from .token_norm import ModuleOptions, check_decay, check_warmup
 
 
 class PowerNormReleased(SquareMeanNorm):
@@ -30,13 +31,26 @@ class PowerNormReleased(SquareMeanNorm):
         num_forward_calls: t, a scalar int64.
     """
 
-    Observed = ReleasedStatistics
+    declaration = Declaration(
+        name="power-released",
+        short_name="power-released",
+        color="#009E73",
+        source="the code of Shen et al. 2020",
+        training="what the authors' code does, warm-up and all",
+        gradient="the same",
+        evaluation="running φ",
+        reference=None,  # recorded runs of that code
+        exact_gradient=False,
+        ignores_padding=False,
+        auto_group_scaling="heads",
+    )
     statistics: ClassVar[dict[str, Statistic]] = {
         **SquareMeanNorm.statistics,
         "accumulated_projection": Statistic(0.0, in_evaluation=False),
         "num_forward_calls": Statistic(0, "newest", in_evaluation=False, counter=True),
     }
-    joins_updates: ClassVar[bool] = False
+    joins_updates = False
+    observed_vectors = 2
 
     def __init__(
         self,
@@ -46,6 +60,7 @@ class PowerNormReleased(SquareMeanNorm):
         alpha_bwd: float = 0.9,
         warmup_updates: int = 0,
         group_scaling: int = 0,
+        **options: Unpack[ModuleOptions],
     ):
         """Args:
             channels: C ≥ 1.
@@ -54,41 +69,33 @@ class PowerNormReleased(SquareMeanNorm):
             alpha_bwd: decay of the backward pass in [0, 1).
             warmup_updates: W ≥ 0, in training forward calls of this module.
             group_scaling: G ≥ 0 groups of channels, G dividing C, that each token is scaled by first; 0 leaves it out.
+            **options: see :class:`ModuleOptions`.
 
         Raises:
             ValueError: a value outside its range.
         """
-        super().__init__(channels, eps, alpha_fwd, group_scaling)
+        super().__init__(channels, eps, alpha_fwd, group_scaling, **options)
         check_decay("alpha_bwd", alpha_bwd)
         check_warmup(warmup_updates)
         self.alpha_bwd = alpha_bwd
         self.warmup_updates = warmup_updates
 
-    def train_on(
-        self, rows: Tensor, padding: Tensor | None, observed: ReleasedStatistics | None
-    ) -> tuple[Tensor, ReleasedStatistics | None]:
+    def _train(self, rows: Tensor, padding: Tensor | None) -> Tensor:
         """As in :class:`BatchStatisticsNorm`, on scaled rows: the release scales padding too, and its gradient passes
         through. A batch without rows, which the release cannot take, changes nothing."""
         if not rows.numel():
-            return self.normalize_running(rows), observed
-        output, observed = super().train_on(self.scale(rows), padding, observed)
-        return output.view_as(rows), observed
+            return self.normalize_by(rows, self.running_square_mean)
+        scaled = rows.reshape(-1, self.channels)
+        if self.group_scaling:
+            scaled = group_scaling(scaled, self.group_scaling, self.eps)
+        return super()._train(scaled, padding).view_as(rows)
 
-    def train_on_compiled(self, rows: Tensor, padding: Tensor | None, _: None) -> tuple[Tensor, None]:
-        """As :meth:`train_on`."""
-        if not rows.numel():
-            return self.normalize_running(rows), None
-        return super().train_on_compiled(self.scale(rows), padding, None)[0].view_as(rows), None
-
-    def scale(self, rows: Tensor) -> Tensor:
-        """The per-token scaling, padding included: (..., C) → (N, C)."""
-        rows = rows.reshape(-1, self.channels)
-        return group_scaling(rows, self.group_scaling, self.eps) if self.group_scaling else rows
-
-    def observe(self, rows: Tensor, padding: Tensor | None) -> ReleasedStatistics:
+    def observe(self, rows: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """ψ² to divide by, ψ_B² and the number of tokens; updates φ and counts the call."""
         batch_square_mean, count = square_mean(rows, padding)
-        counted = self.count_once(torch.ones_like(self.num_forward_calls))
+        counted = torch.ones_like(self.num_forward_calls)
+        if torch.compiler.is_compiling():
+            counted = torch.where(backward_running(rows), 0, counted)  # a recomputation is no call
         self.num_forward_calls.add_(counted)
         call = self.num_forward_calls.to(batch_square_mean.dtype)
         previous = torch.where(call <= self.warmup_updates, batch_square_mean, self.running_square_mean)
@@ -96,12 +103,13 @@ class PowerNormReleased(SquareMeanNorm):
         start = torch.where(call < self.warmup_updates, cumulative, self.running_square_mean)
         updated = start * self.alpha_fwd + batch_square_mean * (1 - self.alpha_fwd)
         self.running_square_mean.copy_(torch.where(counted > 0, updated, self.running_square_mean))
-        return ReleasedStatistics(previous, batch_square_mean, count)
+        return previous, batch_square_mean, count
 
-    def normalize(self, rows: Tensor, padding: Tensor | None, observed: ReleasedStatistics) -> Tensor:
+    def normalize(self, rows: Tensor, padding: Tensor | None, *observed: Tensor) -> Tensor:
         """The training forward pass, differentiable."""
         return power_norm_released(
-            rows, self.weight, self.bias, observed, self.accumulated_projection, self.alpha_bwd, self.eps
+            *(rows, self.weight, self.bias, ReleasedStatistics(*observed), self.accumulated_projection),
+            *(self.alpha_bwd, self.eps),
         )
 
     def extra_repr(self) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ..distributed import sum_over_ranks
-from .running_statistics import BatchStatisticsNorm
+from .batch_statistics import BatchStatisticsNorm
+from .distributed import sum_over_ranks
 
 
 class GatheredStatistics:
@@ -21,7 +21,7 @@ class GatheredStatistics:
         """Starts at 0 on the norm's device."""
         buffers = [getattr(norm, name) for name in norm.running_statistics]
         self.sums = [torch.zeros_like(buffer, dtype=torch.float64) for buffer in buffers]
-        self.sums.append(torch.zeros((), dtype=torch.float64, device=norm.weight.device))
+        self.sums.append(torch.zeros((), dtype=torch.float64, device=buffers[0].device))
 
     def add(self, statistics: list[Tensor], count: Tensor) -> None:
         """Adds one batch: its statistics (C,) and its number of real tokens, a scalar."""

@@ -2,11 +2,30 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
+from .declaration import BufferPolicy, Declaration, Statistic
+
 INPUT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class ModuleOptions(TypedDict, total=False):
+    """Keywords that every norm takes, as torch's norms do.
+
+    Attributes:
+        elementwise_affine: whether there are γ and β at all; True if left out.
+        bias: whether there is β; True if left out. (``rms`` has none.)
+        device: of parameters and statistics.
+        dtype: of the parameters; statistics are float32 or wider.
+    """
+
+    elementwise_affine: bool
+    bias: bool
+    device: torch.device | str | int | None
+    dtype: torch.dtype | None
 
 
 def check_decay(name: str, value: float) -> None:
@@ -30,40 +49,67 @@ class TokenNorm(nn.Module):
     or wider whatever the dtype of ``x`` and of the parameters.
 
     Attributes:
-        weight: γ (C,), starts at 1.
-        bias: β (C,), starts at 0.
+        declaration: what the rest of the package knows of the norm.
+        statistics: the buffers that training changes, by name; none for a norm that looks at each token alone.
+        running_statistics: the names of those that evaluation uses.
+        buffer_policies: how checkpoint averaging treats each buffer.
+        has_bias: whether the norm's definition has a β.
+        weight: γ (C,), starts at 1; None without affine parameters.
+        bias: β (C,), starts at 0; None without.
     """
 
     _version = 1
+    declaration: ClassVar[Declaration]
+    statistics: ClassVar[dict[str, Statistic]] = {}
+    running_statistics: ClassVar[tuple[str, ...]] = ()
+    buffer_policies: ClassVar[dict[str, BufferPolicy]] = {}
+    has_bias: ClassVar[bool] = True
 
-    def __init__(self, channels: int, eps: float = 1e-5):
+    def __init_subclass__(cls, **keywords) -> None:
+        super().__init_subclass__(**keywords)
+        cls.running_statistics = tuple(name for name, statistic in cls.statistics.items() if statistic.in_evaluation)
+        cls.buffer_policies = {name: statistic.average for name, statistic in cls.statistics.items()}
+
+    def __init__(self, channels: int, eps: float = 1e-5, **options: Unpack[ModuleOptions]):
         """Args:
             channels: C ≥ 1.
             eps: ε > 0.
+            **options: see :class:`ModuleOptions`.
 
         Raises:
-            ValueError: a value outside its range.
+            ValueError: a value outside its range, or a bias for a norm that has none.
+            TypeError: another option.
         """
         super().__init__()
+        if unknown := sorted(set(options) - set(ModuleOptions.__annotations__)):
+            raise TypeError(f"{type(self).__name__} takes {', '.join(ModuleOptions.__annotations__)}; got {unknown[0]}")
         if channels < 1:
             raise ValueError(f"expected channels >= 1, got {channels}")
         if not eps > 0:
             raise ValueError(f"expected eps > 0, got {eps}")
+        if options.get("bias") and not self.has_bias:
+            raise ValueError(f"{type(self).__name__} has no bias, got bias=True")
         self.channels = channels
         self.eps = eps
-        self.weight = nn.Parameter(torch.empty(channels))
-        self.bias = nn.Parameter(torch.empty(channels))
+        affine = options.get("elementwise_affine", True)
+        factory = {"device": options.get("device"), "dtype": options.get("dtype")}
+        shift = affine and options.get("bias", self.has_bias)
+        self.register_parameter("weight", nn.Parameter(torch.ones(channels, **factory)) if affine else None)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(channels, **factory)) if shift else None)
         self._handed_mask: Tensor | None = None
-        self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Puts γ at 1 and β at 0."""
-        nn.init.ones_(self.weight)
-        nn.init.zeros_(self.bias)
+        """Puts γ at 1 and β at 0, and every statistic at its start where there are any."""
+        if self.weight is not None:
+            nn.init.ones_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def extra_repr(self) -> str:
         """The settings, for ``repr``."""
-        return f"{self.channels}, eps={self.eps}"
+        affine = "" if self.weight is not None else ", elementwise_affine=False"
+        bias = ", bias=False" if self.has_bias and self.weight is not None and self.bias is None else ""
+        return f"{self.channels}, eps={self.eps}{affine}{bias}"
 
     def check_input(self, x: Tensor) -> None:
         """Raises ``ValueError`` if ``x`` is not floating point or its last dimension is not the norm's."""
@@ -79,7 +125,7 @@ def hand_padding_mask(padding_mask: Tensor | None, *norms: nn.Module | None) -> 
     """Within the block the norms use ``padding_mask`` (B, T) where a caller gives them none.
 
     fairseq's layers call ``norm(x)``; a layer of ours puts this around ``super().forward``. Entries that are None or
-    no :class:`TokenNorm` are passed over.
+    no :class:`TokenNorm` are ignored.
     """
     receivers = [norm for norm in norms if isinstance(norm, TokenNorm)]
     for norm in receivers:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..distributed import mean_over_ranks
-from .running_statistics import BatchStatisticsNorm, own_statistics
+from .batch_statistics import BatchStatisticsNorm, own_statistics
+from .distributed import mean_over_ranks
 
 Move = Callable[..., None]
 """Updates statistics in place: takes the buffers, a batch's values, and the number of tokens they are means over."""
@@ -42,7 +42,7 @@ class OneUpdate:
         self.loss_scale = loss_scale
         self._found: dict[Hashable, tuple[Move, Sequence[Tensor], Sequence[Tensor], Tensor]] = {}
 
-    def fold(self, move: Move, buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor) -> None:
+    def add(self, move: Move, buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor) -> None:
         """Adds a micro-batch's statistics to those that ``buffers`` will get by ``move``: the mean over the tokens of
         all."""
         key = (move, *map(id, buffers))

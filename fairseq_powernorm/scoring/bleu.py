@@ -19,6 +19,7 @@ from pathlib import Path
 
 import sacrebleu
 from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEUScore
 from sacrebleu.significance import PairedTest
 
 from ..files import atomic_write, read_parallel_lines, refuse_to_overwrite, run_command_line
@@ -146,6 +147,11 @@ def score(
     )
 
 
+def score_lines(hypothesis: Sequence[str], reference: Sequence[str], settings: Protocol) -> BLEUScore:
+    """sacreBLEU's score of lines by a protocol, or by what a signature says."""
+    return _bleu(settings).corpus_score(settings.prepare(hypothesis), [settings.prepare(reference)])
+
+
 def read_score(path: str | Path) -> Score:
     """The ``Score`` that this module's command wrote to ``path``.
 
@@ -193,8 +199,9 @@ def paired_bootstrap(
 ) -> dict[str, PairedResult]:
     """The paired bootstrap (Koehn 2004), by sacreBLEU, of every system against the first one, with BLEU.
 
-    Where a system's BLEU equals the baseline's, the p-value is 1: from identical translations sacreBLEU makes the
-    smallest p-value it has, 1 / (resamples + 1), which would read as a significant difference of zero.
+    Where a system's BLEU equals the baseline's to the two digits that tables show, the p-value is 1: from translations
+    that are identical, or nearly so, sacreBLEU makes one of the smallest p-values it has, which would read as a
+    significant difference of zero.
 
     Args:
         systems: the lines of each system by its name; the first is the baseline.
@@ -217,7 +224,9 @@ def paired_bootstrap(
     _, results = test()
     baseline_bleu = results["BLEU"][0].score
     return {
-        name: PairedResult(result.score, 1.0 if result.p_value and result.score == baseline_bleu else result.p_value)
+        name: PairedResult(
+            result.score, 1.0 if result.p_value and f"{result.score - baseline_bleu:z.2f}" == "0.00" else result.p_value
+        )
         for name, result in zip(results["System"], results["BLEU"], strict=True)
     }
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from ..norms.registry import declarations
 from .bleu import BOOTSTRAP_RESAMPLES, Score, bootstrap_seed
 from .protocols import STEP_DESCRIPTIONS
 from .published import Published
 from .rows import Row, Spread, chrf_source, rank
 from .runs import Run
 
-SHORT_NAMES = {"layer": "LN", "batch": "BN", "pn-v": "PN-V", "power": "PN"}  # as in the papers
+SHORT_NAMES = {name: norm.short_name for name, norm in declarations().items() if norm.short_name != name}
 
 
 def to_markdown(

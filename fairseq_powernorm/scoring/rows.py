@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from ..files import read_lines, read_parallel_lines
+from ..norms.registry import available_norms
 from .bleu import Score, paired_bootstrap
 from .protocols import PROTOCOLS
 from .published import Published
@@ -14,7 +15,7 @@ from .runs import Run
 
 logger = logging.getLogger(__name__)
 
-NORM_ORDER = ("layer", "batch", "pn-v", "power", "power-released")  # others follow by name
+NORM_ORDER = available_norms()  # others, variants of configs/norm for example, follow by name
 
 
 @dataclass(frozen=True)

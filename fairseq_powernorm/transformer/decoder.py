@@ -1,13 +1,13 @@
-"""fairseq's decoder with the norms of a :class:`~fairseq_powernorm.spec.StackSpec`."""
+"""fairseq's decoder with the norms of a :class:`~fairseq_powernorm.norms.spec.StackSpec`."""
 
 from typing import Any
 
 from fairseq.models.transformer import TransformerDecoderBase
 from torch import Tensor, nn
 
-from ..norms.base import hand_padding_mask
-from ..registry import build_from_spec
-from ..spec import StackSpec
+from ..norms.registry import build_from_spec
+from ..norms.spec import StackSpec
+from ..norms.token_norm import hand_padding_mask
 from .decoder_layer import PowerNormTransformerDecoderLayer
 from .wrapping import wrap_layer
 

@@ -1,11 +1,11 @@
-"""fairseq's encoder with the norms of a :class:`~fairseq_powernorm.spec.StackSpec`."""
+"""fairseq's encoder with the norms of a :class:`~fairseq_powernorm.norms.spec.StackSpec`."""
 
 from fairseq.models.transformer import TransformerEncoderBase
 from torch import Tensor, nn
 
-from ..norms.base import hand_padding_mask
-from ..registry import build_from_spec
-from ..spec import StackSpec
+from ..norms.registry import build_from_spec
+from ..norms.spec import StackSpec
+from ..norms.token_norm import hand_padding_mask
 from .encoder_layer import PowerNormTransformerEncoderLayer
 from .wrapping import wrap_layer
 

@@ -3,7 +3,7 @@
 from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from torch import Tensor
 
-from ..norms.base import TokenNorm, hand_padding_mask
+from ..norms.token_norm import TokenNorm, hand_padding_mask
 
 
 class PowerNormTransformerEncoderLayer(TransformerEncoderLayerBase):

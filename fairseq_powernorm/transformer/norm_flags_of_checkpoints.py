@@ -14,8 +14,8 @@ from typing import Any
 from ..checkpoints.io import Checkpoint, load_checkpoint
 from ..checkpoints.resume import LAST_NAME
 from ..flags import AUTO, DEFAULTS, FlagError, stack_spec
-from ..registry import FOLDED, settings_of
-from ..spec import NormSpec
+from ..norms.registry import FOLDED, settings_of
+from ..norms.spec import NormSpec
 
 logger = logging.getLogger(__name__)
 

@@ -16,18 +16,28 @@ import torch
 import torch.distributed as dist
 from fairseq import checkpoint_utils, file_io
 from fairseq.distributed import utils as distributed_utils
+from fairseq.file_io import PathManager
+from fairseq.optim.lr_scheduler.reduce_lr_on_plateau import ReduceLROnPlateauLRSchedule
 from fairseq.tasks.fairseq_task import FairseqTask
 from fairseq.trainer import Trainer
 from torch.distributed import ProcessGroup
 
-from ..checkpoints.resume import LAST_NAME, Patience, read_patience, repair_last_checkpoint
-from ..distributed import number_of_ranks
+from ..checkpoints.resume import (
+    LAST_NAME,
+    PATIENCE,
+    CannotResume,
+    Patience,
+    check_loadable,
+    read_patience,
+    repair_last_checkpoint,
+)
+from ..norms.distributed import number_of_ranks
 from .norm_flags_of_checkpoints import check_same_norms
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = "powernorm_patience"
-"""Where a checkpoint's ``extra_state`` has the state of early stopping."""
+COUNTERS = "powernorm_counters"
+"""Where a checkpoint's ``extra_state`` has the :func:`counters`."""
 
 
 def copy_whole(source: str, destination: str, overwrite: bool = False) -> bool:
@@ -103,12 +113,76 @@ def restore_patience(cfg, extra_state: dict[str, Any] | None) -> None:
     if extra_state.get(PATIENCE):
         state = Patience(**extra_state[PATIENCE])
     else:  # a checkpoint that was saved without
-        state = read_patience(cfg.save_dir, cfg.maximize_best_checkpoint_metric)
+        state = read_patience(cfg.save_dir) if cfg.restore_file == LAST_NAME else None
     if state is None:
         return
     for program in training_programs():
         program.should_stop_early.best, program.should_stop_early.num_runs = state.best, state.validations_since
     logger.info("early stopping goes on: best %s, %d validations since", state.best, state.validations_since)
+
+
+def counters(trainer) -> dict[str, Any]:
+    """What fairseq counts between two checkpoints and stores in none: updates since the average of the model took one
+    in (``--ema-update-freq``), and validations since the learning rate was reduced (``reduce_lr_on_plateau``)."""
+    found: dict[str, Any] = {}
+    if trainer.cfg.ema.store_ema:
+        found["ema"] = trainer.ema.update_freq_counter
+    if isinstance(trainer.lr_scheduler, ReduceLROnPlateauLRSchedule):
+        plateau = trainer.lr_scheduler.lr_scheduler
+        found["plateau"] = {"num_bad_epochs": plateau.num_bad_epochs, "last_epoch": plateau.last_epoch}
+    return found
+
+
+def restore_counters(cfg, trainer, extra_state: dict[str, Any] | None) -> None:
+    """Lets the :func:`counters` go on, each where fairseq restores what it belongs to.
+
+    fairseq saves a checkpoint at the end of an epoch before the learning rate hears of the epoch's validation loss, and
+    a restart forgets to tell it; so that is done here too.
+    """
+    found = (extra_state or {}).get(COUNTERS) or {}
+    if "ema" in found and trainer.cfg.ema.store_ema:
+        trainer.ema.update_freq_counter = found["ema"]
+    kept = not (cfg.reset_lr_scheduler or cfg.reset_optimizer)
+    if "plateau" in found and kept and isinstance(trainer.lr_scheduler, ReduceLROnPlateauLRSchedule):
+        vars(trainer.lr_scheduler.lr_scheduler).update(found["plateau"])
+        iterator = extra_state["train_iterator"]
+        if iterator["iterations_in_epoch"] == 0 and extra_state["val_loss"] is not None:
+            trainer.lr_step(iterator["epoch"] - 1, extra_state["val_loss"])
+
+
+def forget_earlier_trainings() -> None:
+    """fairseq keeps the best metric and the count of ``--patience`` in attributes of functions, so that a second
+    training of the same process (a sweep, a test) would go by the first one's."""
+    vars(checkpoint_utils.save_checkpoint).pop("best", None)
+    for program in training_programs():
+        for name in ("best", "num_runs"):
+            vars(program.should_stop_early).pop(name, None)
+
+
+def prepare_checkpoint(cfg, trainer) -> bool:
+    """Sees to it that the checkpoint that a training would continue from can be read, if there is one.
+
+    Returns:
+        Whether there is a checkpoint of this training (and not one to fine-tune from, or none).
+
+    Raises:
+        CannotResume: it cannot be read, on every rank alike; nothing was changed.
+    """
+    own = cfg.restore_file == LAST_NAME
+    suffix = trainer.checkpoint_suffix or ""
+    path = os.path.join(cfg.save_dir, f"checkpoint_last{suffix}.pt") if own else cfg.restore_file
+    outcome: list[Any] = [False, None]
+    if trainer.data_parallel_rank == 0 and not PathManager.path_requires_pathmanager(path):
+        try:
+            # Shards (a suffix) belong together: none of them is replaced by itself.
+            outcome[0] = bool(repair_last_checkpoint(cfg.save_dir) if own and not suffix else check_loadable(path))
+        except CannotResume as error:
+            outcome[1] = str(error)
+    if number_of_ranks() > 1:
+        dist.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise CannotResume(outcome[1])
+    return outcome[0]
 
 
 def install() -> None:
@@ -120,21 +194,26 @@ def install() -> None:
 
     @functools.wraps(stock_load)
     def load_checkpoint(cfg, trainer, **kwargs):
-        if cfg.restore_file == LAST_NAME:
-            if trainer.data_parallel_rank == 0:
-                repair_last_checkpoint(cfg.save_dir)
-            if number_of_ranks() > 1:
-                dist.barrier()
+        found = prepare_checkpoint(cfg, trainer)
+        forget_earlier_trainings()
         extra_state, iterator = stock_load(cfg, trainer, **kwargs)
-        if cfg.restore_file == LAST_NAME and not cfg.finetune_from_model:
+        # What resets the best metric in fairseq resets the count that goes with it.
+        fine_tuning = cfg.finetune_from_model and not found
+        if not (fine_tuning or cfg.reset_meters or cfg.reset_optimizer):
             restore_patience(cfg, extra_state)
+        if not fine_tuning:
+            restore_counters(cfg, trainer, extra_state)
         return extra_state, iterator
 
     @functools.wraps(stock_save)
     def save_checkpoint(cfg, trainer, *args, **kwargs):
         # What a task says that a checkpoint should hold besides; translation says nothing.
         others = getattr(trainer.task, "get_checkpoint_dict", dict)
-        trainer.task.get_checkpoint_dict = lambda: {**others(), PATIENCE: patience()}
+        trainer.task.get_checkpoint_dict = lambda: {
+            **others(),
+            PATIENCE: patience(),
+            COUNTERS: counters(trainer),
+        }
         try:
             return stock_save(cfg, trainer, *args, **kwargs)
         finally:

@@ -125,10 +125,10 @@ def test_bad_files_are_named(tmp_path):
     torch.save({"weights": 1}, foreign)
     text.write_text("not a checkpoint")
     pickled.write_bytes(pickle.dumps({"model": {}}))
-    for bad, message in [(truncated, "truncated"), (foreign, "no 'model'"), (text, "truncated, or not a checkpoint")]:
+    for bad, message in [(truncated, "truncated"), (foreign, "no 'model'"), (text, "not a checkpoint at all")]:
         with pytest.raises(ValueError, match=message):
             load_checkpoint(bad)
-    with pytest.raises(ValueError, match="not a checkpoint"):
+    with pytest.raises(ValueError, match="not a checkpoint at all"):
         load_checkpoint(pickled)
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "absent.pt")

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
 from fairseq_powernorm.checkpoints import fold
 from fairseq_powernorm.checkpoints.io import load_checkpoint, save_checkpoint
-from fairseq_powernorm.norms.base import BatchStatisticsNorm
+from fairseq_powernorm.norms.batch_statistics import BatchStatisticsNorm
 from fairseq_powernorm.norms.folded import FoldedNorm
 
 FOLDABLE = ["batch", "pn-v", "power", "power-released"]

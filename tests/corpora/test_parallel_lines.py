@@ -1,6 +1,7 @@
 """Blocks of lines through several processes: order, bounded memory, errors that name file and line."""
 
 import functools
+import gzip
 import os
 
 import pytest
@@ -87,6 +88,17 @@ def test_only_a_line_feed_ends_a_line(tmp_path):
     path.write_bytes("a\x85b\u2028c\r\nd\re\n".encode())
     assert list(read_rows([path])) == [("a\x85b\u2028c",), ("d\re",)]
     assert list(read_rows([path], skip=lambda line: line.startswith("a"))) == [("d\re",)]
+
+
+def test_packed_files_and_byte_order_marks(tmp_path, caplog):
+    content = "\ufeffa\r\nb".encode()
+    (tmp_path / "x.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "y").write_bytes(content)
+    assert list(read_rows([tmp_path / "x.gz", tmp_path / "y"])) == [("a", "a"), ("b", "b")]
+    assert len(caplog.messages) == 2 and "byte order mark" in caplog.messages[0]
+    (tmp_path / "x.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x.gz: damaged, or not gzip"):
+        list(read_rows([tmp_path / "x.gz"]))
 
 
 def test_an_error_in_a_process_is_its_own(numbers, tmp_path):

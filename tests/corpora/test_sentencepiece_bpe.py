@@ -2,10 +2,13 @@
 
 import pytest
 import sentencepiece
+from fairseq.data.data_utils import post_process
 
 from fairseq_powernorm.corpora import multi30k
+from fairseq_powernorm.corpora.demo.corpus import write_corpus
+from fairseq_powernorm.corpora.plain_text import CONTROL_SYMBOLS, single_spaces
 from fairseq_powernorm.corpora.sentencepiece_bpe import encode_corpus
-from fairseq_powernorm.corpora.synthetic import write_corpus
+from fairseq_powernorm.files import read_lines
 
 
 @pytest.fixture
@@ -43,6 +46,17 @@ def test_bad_text_is_named_and_nothing_written(raw, tmp_path, damage, message):
     with pytest.raises(ValueError, match=message):
         encode(raw, tmp_path / "bpe")
     assert not (tmp_path / "bpe").exists()
+
+
+def test_unknown_characters_of_a_control_symbol_are_apart(raw, tmp_path):
+    """A run of characters that were not learnt is one piece."""
+    lines = read_lines(raw / "test.en")
+    lines[3] = "a<unk> <pad> </s>b <s>\r\u2581\xa0… \u2028x"
+    (raw / "test.en").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
+    encode_corpus(raw, tmp_path / "bpe", ["de", "en"], ["train", "valid", "test"], 200, "identity")
+    encoded = read_lines(tmp_path / "bpe" / "test.en")
+    assert not set(encoded[3].split(" ")) & set(CONTROL_SYMBOLS)
+    assert [post_process(line, "sentencepiece") for line in encoded] == list(map(single_spaces, lines))
 
 
 def test_more_pieces_than_the_text_can_give(raw, tmp_path):

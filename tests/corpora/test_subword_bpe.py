@@ -4,12 +4,15 @@ import io
 from pathlib import Path
 
 import pytest
+from fairseq.data.data_utils import post_process
 from subword_nmt.apply_bpe import BPE
 from subword_nmt.learn_bpe import learn_bpe
 
 from fairseq_powernorm.corpora import subword_bpe
+from fairseq_powernorm.corpora.demo.corpus import write_corpus
+from fairseq_powernorm.corpora.plain_text import CONTROL_SYMBOLS, single_spaces
 from fairseq_powernorm.corpora.subword_bpe import encode_corpus, learn_merges, read_codes
-from fairseq_powernorm.corpora.synthetic import write_corpus
+from fairseq_powernorm.files import read_lines
 
 IWSLT14 = Path(__file__).resolve().parents[3] / "shared" / "data" / "iwslt14"
 
@@ -59,7 +62,12 @@ def test_given_codes_replace_others_and_what_was_made_with_them(text, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("e n</w>\n", "not a file of BPE merges"), ("", "not a file"), ("#version: 0.2\na b\na b c\n", "line 3: 'a b c'")],
+    [
+        ("e n</w>\n", "not a file of BPE merges"),
+        ("", "not a file"),
+        ("#version: 0.2\na b\na b c\n", "line 3: 'a b c'"),
+        ("#version: 0.2\n", "holds no merges"),
+    ],
 )
 def test_bad_codes(tmp_path, content, message):
     path = tmp_path / "codes"
@@ -95,3 +103,24 @@ def test_a_process_does_not_remember_every_word(text, tmp_path, monkeypatch):
         rows = [(f"wort{number}n{each}",) for each in range(10)]
         assert subword_bpe.encode(rows, codes) == [(read_codes(codes).process_line(line),) for (line,) in rows]
         assert len(read_codes(codes).cache) <= 60
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\f", "\x85", "\r", "\x1c", "\xa0", "\u2581"])
+def test_what_fairseq_takes_for_a_space_parts_words(text, tmp_path, character):
+    path = text / "train.de"
+    path.write_text(path.read_text(encoding="utf-8").replace(" ", f"{character} x"), encoding="utf-8", newline="")
+    encode(text, tmp_path / "bpe")
+    encoded = read_lines(tmp_path / "bpe" / "train.de")
+    assert not any(character in line for line in encoded)
+    assert [f"{line} ".replace("@@ ", "").rstrip() for line in encoded] == list(map(single_spaces, read_lines(path)))
+
+
+@pytest.mark.parametrize("line", ["<s> a</s> <pad>", "@@ a@@ b", "a@@@ @ @@@@", "<unk>@@ x", "</w> a</w>"])
+def test_subwords_that_read_as_something_else_are_split(tmp_path, line):
+    """Merged to whole words, they would be control symbols, or go on with the next word."""
+    path = tmp_path / "text"
+    path.write_text(f"{line} c\n" * 9, encoding="utf-8")
+    (tmp_path / "codes").write_text(learn_merges([path], 100, workers=1), encoding="utf-8")
+    ((encoded,),) = subword_bpe.encode([(line,)], tmp_path / "codes")
+    assert post_process(encoded, "subword_nmt") == line
+    assert not set(encoded.split(" ")) & set(CONTROL_SYMBOLS)

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 import torch
 
-from fairseq_powernorm.distributed import sum_over_ranks
+from fairseq_powernorm.norms.distributed import sum_over_ranks
 
 WORKER = textwrap.dedent(
     """

@@ -1,5 +1,9 @@
-"""A small generated corpus in fairseq's binary form, and fairseq's real commands in processes of their own."""
+"""A small generated corpus in fairseq's binary form, and fairseq's real commands in processes of their own; for tests
+of many trainings a smaller one, and fairseq-train in this process."""
 
+import copy
+import functools
+import logging
 import os
 import re
 import subprocess
@@ -7,9 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from fairseq_powernorm.corpora.demo.corpus import write_corpus
 from fairseq_powernorm.corpora.sentencepiece_bpe import encode_corpus
-from fairseq_powernorm.corpora.synthetic import write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -60,7 +65,8 @@ def logged(output, *names):
 def corpus(tmp_path_factory):
     """The folder with raw/, bpe/ and bin/, its name with a space in it."""
     folder = tmp_path_factory.mktemp("a corpus")
-    write_corpus(folder / "raw", train=1200, valid=40, test=40, seed=3)
+    # 920 pairs: 61 batches of 600 tokens and, for test_distributed_training.py, an odd number (31) of 1100.
+    write_corpus(folder / "raw", train=920, valid=40, test=40, seed=3)
     encode_corpus(folder / "raw", folder / "bpe", ["de", "en"], ["train", "valid", "test"], 400)
     done = fairseq(
         *("preprocess", "--source-lang", "de", "--target-lang", "en", "--joined-dictionary"),
@@ -81,3 +87,59 @@ def commands():
     for helper in (run, fairseq, console_script, logged):
         setattr(Commands, helper.__name__, staticmethod(helper))
     return Commands
+
+
+@pytest.fixture(scope="session")
+def letters(tmp_path_factory):
+    """A folder as fairseq-preprocess leaves it, of sentences of words that are letters."""
+    from fairseq.data import Dictionary, indexed_dataset
+
+    folder, generator, words = tmp_path_factory.mktemp("letters"), torch.Generator().manual_seed(0), Dictionary()
+    for letter in "abcdefghijklmnop":
+        words.add_symbol(letter)
+    for language in ("de", "en"):
+        words.save(str(folder / f"dict.{language}.txt"))
+        for split, count in (("train", 64), ("valid", 8)):
+            prefix = folder / f"{split}.de-en.{language}"
+            builder = indexed_dataset.make_builder(f"{prefix}.bin", impl="mmap", vocab_size=len(words))
+            for number in range(count):
+                tokens = torch.randint(4, len(words), (1 + number % 9,), generator=generator)
+                builder.add_item(torch.cat([tokens, torch.tensor([words.eos()])]).int())
+            builder.finalize(f"{prefix}.idx")
+    return folder
+
+
+@functools.cache
+def composed(*words):
+    from fairseq import options
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+    return convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), list(words)))
+
+
+@pytest.fixture
+def trainings(letters):
+    """fairseq-train in this process, on the letters."""
+    import fairseq_cli.train as program
+    from fairseq.logging import metrics
+
+    import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
+
+    class Trainings:
+        data = letters
+
+        @staticmethod
+        def configuration(flags):
+            """fairseq's configuration of a command line, which takes it a second."""
+            return composed(str(letters), *map(str, flags))
+
+        @staticmethod
+        def train(cfg, folder):
+            """What fairseq-train does."""
+            cfg = copy.deepcopy(cfg)
+            cfg.checkpoint.save_dir = str(folder)
+            metrics.reset()
+            program.main(cfg)
+
+    logging.getLogger().setLevel(logging.WARNING)  # importing fairseq's command line sets another
+    return Trainings

@@ -2,11 +2,13 @@
 
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from fairseq_powernorm.checkpoints.average import average_checkpoints
+from fairseq_powernorm.checkpoints.fold import fold_checkpoint
 from fairseq_powernorm.checkpoints.io import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -241,3 +243,36 @@ def test_a_folded_model_translates_alike(corpus, commands, trained, tmp_path):
     for (label, score, text), (other_label, other_score, other_text) in zip(*outputs, strict=True):
         assert (label, text) == (other_label, other_text)
         assert abs(float(score) - float(other_score)) < 1e-4
+
+
+def test_fairseq_hydra_train_trains_the_same_model(corpus, commands, tmp_path):
+    """The architecture by its name, flags as keys of the model; the checkpoint translates, and folds."""
+    overrides = {
+        **{"common.user_dir": "fairseq_powernorm", "common.cpu": "true", "common.seed": "1", "task": "translation"},
+        **{"task.data": f"'{corpus / 'bin'}'", "task.source_lang": "de", "task.target_lang": "en"},
+        **{"+model._name": "powernorm_tiny", "+model.norm_type": "power", "+model.norm_group_scaling": "0"},
+        **{"+model.encoder_layers": "1", "+model.decoder_norm_type": "pn-v", "+model.share_all_embeddings": "true"},
+        **{"criterion": "label_smoothed_cross_entropy", "criterion.label_smoothing": "0.1", "optimizer": "adam"},
+        **{"lr_scheduler": "inverse_sqrt", "optimization.lr": "[0.001]", "optimization.max_update": "4"},
+        **{"dataset.max_tokens": "600", "dataset.disable_validation": "true", "dataset.num_workers": "0"},
+        **{"checkpoint.save_dir": f"'{tmp_path / 'hydra'}'", "hydra.run.dir": f"'{tmp_path / 'run'}'"},
+    }
+    overrides["common.user_dir"] = f"'{Path('fairseq_powernorm').resolve()}'"
+    done = commands.fairseq("hydra_train", *(f"{key}={value}" for key, value in overrides.items()))
+    assert done.returncode == 0, done.stderr[-2000:]
+    flags = [*("--user-dir", "fairseq_powernorm", "--arch", "powernorm_tiny", "--norm-type", "power", "--cpu")]
+    flags += [*("--norm-group-scaling", "0", "--encoder-layers", "1", "--decoder-norm-type", "pn-v")]
+    flags += [*("--share-all-embeddings", "--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1")]
+    flags += [*("--optimizer", "adam", "--lr-scheduler", "inverse_sqrt", "--lr", "0.001", "--max-update", "4")]
+    flags += [*("--max-tokens", "600", "--disable-validation", "--num-workers", "0", "--save-dir", tmp_path / "flags")]
+    done = commands.fairseq("train", corpus / "bin", *flags)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, other = (load_checkpoint(tmp_path / name / "checkpoint_last.pt")["model"] for name in ("hydra", "flags"))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    save_checkpoint(fold_checkpoint(tmp_path / "hydra" / "checkpoint_last.pt"), tmp_path / "folded.pt")
+    for path in (tmp_path / "hydra" / "checkpoint_last.pt", tmp_path / "folded.pt"):
+        done = commands.console_script("powernorm-generate", corpus / "bin", *commands.generate_flags, "--path", path)
+        assert done.returncode == 0 and len(translations(done.stdout)) == 80, done.stderr[-2000:]
+    wrong = {**overrides, "+model.norm_type": "instance"}
+    done = commands.fairseq("hydra_train", *(f"{key}={value}" for key, value in wrong.items()))
+    assert done.returncode != 0 and "--norm-type: invalid choice: 'instance'" in done.stderr

@@ -7,6 +7,7 @@ import shutil
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
 SCRIPTS = [
     "average",
@@ -71,6 +72,18 @@ def test_an_unknown_option_ends_with_one_line(commands, root, name):
         ("prepare_parallel_text", ["--name", "../x"], "--name takes letters, digits"),
         ("prepare_parallel_text", ["--name", "not_there"], "--from, the folder with the text, is missing"),
         ("prepare_parallel_text", ["--name", "x", "--merges", "0"], "--merges takes a number above 0, got 0"),
+        (
+            "prepare_parallel_text",
+            ["--name", "x", "--subwords", "bpe"],
+            "--subwords takes subword-nmt or sentencepiece",
+        ),
+        ("prepare_parallel_text", ["--name", "x", "--tokenizer", "perl"], "--tokenizer takes none or moses, got perl"),
+        ("prepare_parallel_text", ["--name", "x", "--vocabulary", "9"], "--vocabulary goes with --subwords sentencep"),
+        (
+            "prepare_parallel_text",
+            ["--name", "x", "--subwords", "sentencepiece", "--merges", "9"],
+            "--merges goes with --subwords subword-nmt",
+        ),
         ("curves", [], "--recipe is missing"),
         ("run_recipe", ["--recipe", "demo_de_en", "--norms", ""], "--norms takes names separated by commas, got ''"),
         ("run_recipe", ["--recipe", "demo_de_en", "--norms", "layer,"], "--norms takes names separated by commas"),
@@ -121,11 +134,43 @@ def test_unknown_names_end_before_anything_starts(commands, root, tmp_path):
         assert done.returncode == 1 and message in done.stderr and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "recipe", "protocols", "remove_bpe"),
+    [
+        ([], {"raw": "data/x/text"}, {"protocol": "tokenized"}, "subword_nmt"),
+        (
+            ["--subwords", "sentencepiece", "--lowercase", "--max-words", "80", "--max-ratio", "1.5"],
+            {"raw": "data/x/raw"},
+            {"protocol": "detokenized-lowercase"},
+            "sentencepiece",
+        ),
+        (
+            ["--tokenizer", "moses", "--lowercase"],
+            {"raw": "data/x/raw", "tokenized": "data/x/text", "retokenize": False},
+            {"protocol": "tokenized-lowercase", "further": ["detokenized-lowercase"]},
+            "subword_nmt",
+        ),
+    ],
+)
+def test_a_preparation_ends_with_what_undoes_it(commands, root, options, recipe, protocols, remove_bpe):
+    done = script(commands, root, "prepare_parallel_text", "--name", "x", "--target", "fr", "--dry-run", *options)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.partition("for a recipe:\n")[2]
+    assert OmegaConf.create(lines) == {
+        "recipe": {**recipe, "binarized": "data-bin/x", "source": "de", "target": "fr"},
+        "score": protocols,
+        "generate": {"remove-bpe": remove_bpe},
+    }
+    corpus, encode, binarize = (shlex.split(line) for line in done.stdout.splitlines())
+    assert corpus[corpus.index("--from") + 1] == "DIR" and set(options) & {"--lowercase"} <= set(corpus)
+    assert ("identity" in encode) == (remove_bpe == "sentencepiece") and binarize[-1] == "data/x/preprocess.log"
+
+
 @pytest.mark.slow
 def test_text_in_a_folder_of_whatever_name(commands, root, tmp_path):
     folder = tmp_path / 'it\'s "my" $(touch ran) *text'
     folder.mkdir()
-    for split, pairs in {"train": 40, "valid": 3, "test.b": 2, "test.a": 1}.items():
+    for split, pairs in {"train": 40, "valid": 3, "test, b": 2, "test 2014": 1}.items():
         for language, word in (("de", "hund"), ("fr", "chien")):
             lines = (f"{word} nummer {number} rennt\n" for number in range(pairs))
             (folder / f"{split}.{language}").write_text("".join(lines), encoding="utf-8")
@@ -137,12 +182,14 @@ def test_text_in_a_folder_of_whatever_name(commands, root, tmp_path):
         assert f"data-bin/{name} is ready" in done.stderr
         made = {path.name for path in (root / "data-bin" / name).iterdir()}
         assert {"dict.de.txt", "dict.fr.txt", "test.de-fr.de.bin", "test1.de-fr.fr.bin"} <= made and "test2" not in made
-        assert (root / "data-bin" / name / "test_sets.txt").read_text() == "test.a\ntest.b\n"
-        assert (root / "data" / name / "text" / "test.a.fr").read_text() == "chien nummer 0 rennt\n"
+        assert (root / "data-bin" / name / "test_sets.txt").read_text() == "test 2014\ntest, b\n"
+        assert (root / "data" / name / "text" / "test 2014.fr").read_text() == "chien nummer 0 rennt\n"
         again = script(commands, root, "prepare_parallel_text", "--name", name, "--target", "fr")
         assert again.returncode == 0 and "is there already" in again.stderr
         # What would lose the text, or leave the old data beside no text, is refused before anything is removed.
-        for place, message in (("nowhere", "no such folder"), (f"data/{name}/text", f"--from lies in data/{name}")):
+        (folder / "test 2014.fr").write_text("\n", encoding="utf-8")
+        cases = {"nowhere": "no such folder", f"data/{name}/text": f"--from lies in data/{name}"}
+        for place, message in {**cases, folder: "test 2014.fr, line 1: empty"}.items():
             words = ["--name", name, "--target", "fr", "--force", "--from", root / place]
             refused = script(commands, root, "prepare_parallel_text", *words)
             assert refused.returncode == 1 and message in refused.stderr

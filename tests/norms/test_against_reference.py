@@ -1,10 +1,16 @@
 """Every norm against the slow float64 reference: outputs, gradients and state, over many steps."""
 
+import inspect
+
 import pytest
 import torch
 
 from fairseq_powernorm import build_norm
 from fairseq_powernorm.functional import reference
+from fairseq_powernorm.norms.batch_norm import BatchNorm
+from fairseq_powernorm.norms.pn_v import SquareMeanNorm
+from fairseq_powernorm.norms.registry import NORMS, build_from_spec, norms_with
+from fairseq_powernorm.norms.spec import NormSpec
 
 CHANNELS, EPS, ALPHA_FWD, ALPHA_BWD = 6, 1e-3, 0.8, 0.7
 STEPS = 25
@@ -26,43 +32,31 @@ def flatten_mask(mask, x):
     return torch.zeros(x[..., 0].numel(), dtype=torch.bool) if mask is None else mask.t().reshape(-1)
 
 
-def reference_step(name, rows, padding, norm, state, warming_up):
-    weight, bias = norm.weight.detach(), norm.bias.detach()
-    if name == "layer":
-        return reference.layer_norm(rows, padding, weight, bias, EPS)
-    if name == "batch":
-        return reference.batch_norm(rows, padding, weight, bias, state, EPS, ALPHA_FWD)
-    if name == "pn-v":
-        return reference.pn_v(rows, padding, weight, bias, state, EPS, ALPHA_FWD)
-    return reference.power_norm(rows, padding, weight, bias, state, EPS, ALPHA_FWD, ALPHA_BWD, warming_up)
+def reference_of(norm, rows, padding, state, warming_up):
+    """Output and backward pass by the norm's declared reference, which is given what it takes."""
+    function = norm.declaration.reference
+    given = {"state": state, "warming_up": warming_up, "eps": norm.eps, "alpha_fwd": ALPHA_FWD, "alpha_bwd": ALPHA_BWD}
+    taken = {name: value for name, value in given.items() if name in inspect.signature(function).parameters}
+    bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias
+    return function(rows, padding, norm.weight.detach(), bias.detach(), **taken)
 
 
-STATE_NAMES = {
-    "layer": {},
-    "batch": {"running_mean": "mean", "running_var": "variance"},
-    "pn-v": {"running_square_mean": "square_mean"},
-    "power": {"running_square_mean": "square_mean", "gradient_projection": "projection"},
-}
+def cases():
+    """Every norm with a reference: without and with scaling, and with a warm-up where it has one."""
+    for name, norm in NORMS.items():
+        if norm.declaration.reference is not None:
+            for groups in (0, 3) if name in norms_with("group_scaling") else (0,):
+                for warmup in (0, 9) if name in norms_with("warmup_updates") else (0,):
+                    yield pytest.param(name, groups, warmup, id=f"{name}, {groups} groups, warm-up {warmup}")
 
 
-@pytest.mark.parametrize("groups", [0, 3])
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("layer", {}),
-        ("batch", {"alpha_fwd": ALPHA_FWD}),
-        ("pn-v", {"alpha_fwd": ALPHA_FWD}),
-        ("power", {"alpha_fwd": ALPHA_FWD, "alpha_bwd": ALPHA_BWD}),
-        ("power", {"alpha_fwd": ALPHA_FWD, "alpha_bwd": ALPHA_BWD, "warmup_updates": 9}),
-    ],
-    ids=["layer", "batch", "pn-v", "power", "power with warm-up"],
-)
-def test_follows_the_reference_over_many_steps(name, settings, groups):
-    if name == "layer" and groups:
-        pytest.skip("layer takes no group scaling")
-    norm = build_norm(name, CHANNELS, eps=EPS, **settings, **({"group_scaling": groups} if groups else {})).double()
-    torch.nn.init.normal_(norm.weight, 1, 0.3)
-    torch.nn.init.normal_(norm.bias, 0, 0.3)
+@pytest.mark.parametrize(("name", "groups", "warmup"), list(cases()))
+def test_follows_the_reference_over_many_steps(name, groups, warmup):
+    settings = {"eps": EPS, "alpha_fwd": ALPHA_FWD, "alpha_bwd": ALPHA_BWD}
+    settings |= {"group_scaling": groups, "warmup_updates": warmup}
+    norm = build_from_spec(NormSpec(name, **settings), CHANNELS).double()
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter, parameter.mean().item(), 0.3)
     state = reference.start_state(CHANNELS)
     for step in range(STEPS):
         if hasattr(norm, "set_num_updates"):
@@ -74,40 +68,36 @@ def test_follows_the_reference_over_many_steps(name, settings, groups):
         y.backward(grad)
 
         rows, padding = x.detach().reshape(-1, CHANNELS), flatten_mask(mask, x)
-        scaled, scaling_backward = reference.group_scaling(rows, groups, EPS) if groups else (rows, lambda g: g)
-        expected, backward = reference_step(
-            name, scaled, padding, norm, state, step < settings.get("warmup_updates", 0)
-        )
-        grad_rows = grad.reshape(-1, CHANNELS)
-        if name == "layer":  # it has no use for the mask: padding passes through it like tokens
-            expected, backward = reference_step(name, rows, torch.zeros_like(padding), norm, state, False)
+        if not norm.statistics:  # no use for the mask: padding passes through it like tokens
             padding = torch.zeros_like(padding)
-        expected_dx, expected_dweight, expected_dbias = backward(grad_rows)
-        expected_dx = scaling_backward(expected_dx)
+        scaled, scaling_backward = reference.group_scaling(rows, groups, EPS) if groups else (rows, lambda g: g)
+        expected, backward = reference_of(norm, scaled, padding, state, step < warmup)
+        expected_dx, *expected_gradients = backward(grad.reshape(-1, CHANNELS))
         torch.testing.assert_close(y.reshape(-1, CHANNELS)[~padding], expected[~padding], **TOLERANCE)
-        torch.testing.assert_close(x.grad.reshape(-1, CHANNELS), expected_dx, **TOLERANCE)
-        torch.testing.assert_close(norm.weight.grad, expected_dweight, **TOLERANCE)
-        torch.testing.assert_close(norm.bias.grad, expected_dbias, **TOLERANCE)
-        for buffer, entry in STATE_NAMES[name].items():
-            torch.testing.assert_close(getattr(norm, buffer), state[entry], **TOLERANCE)
+        torch.testing.assert_close(x.grad.reshape(-1, CHANNELS), scaling_backward(expected_dx), **TOLERANCE)
+        for parameter, gradient in zip(norm.parameters(), expected_gradients, strict=norm.has_bias):
+            torch.testing.assert_close(parameter.grad, gradient, **TOLERANCE)
+        for buffer in norm.statistics:
+            torch.testing.assert_close(getattr(norm, buffer), state[buffer], **TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ["layer", "batch", "pn-v"])
+@pytest.mark.parametrize("name", [name for name, norm in NORMS.items() if norm.declaration.exact_gradient])
 @pytest.mark.parametrize("groups", [0, 2])
 def test_exact_backward_passes_gradcheck(name, groups):
-    if name == "layer" and groups:
-        pytest.skip("layer takes no group scaling")
+    if groups and name not in norms_with("group_scaling"):
+        pytest.skip(f"{name} takes no group scaling")
     norm = build_norm(name, 4, **({"group_scaling": groups} if groups else {})).double()
     mask = torch.tensor([[False, False, False], [False, False, True]])
-    x = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
+    names = list(dict(norm.named_parameters()))
 
-    def loss(x, weight, bias):
-        y = torch.func.functional_call(norm, {"weight": weight, "bias": bias}, (x, mask))
+    def loss(x, *parameters):
+        y = torch.func.functional_call(norm, dict(zip(names, parameters, strict=True)), (x, mask))
         return y.masked_fill(mask.t().unsqueeze(-1), 0)
 
-    weight = torch.randn(4, dtype=torch.float64, requires_grad=True)
-    bias = torch.randn(4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(loss, (x, weight, bias))
+    shapes = [(3, 2, 4), *(parameter.shape for parameter in norm.parameters())]
+    assert torch.autograd.gradcheck(
+        loss, [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    )
 
 
 def test_power_in_warmup_has_the_exact_gradient():
@@ -145,7 +135,7 @@ def test_a_jump_beyond_theorem_4_by_hand():
     torch.testing.assert_close(norm.gradient_projection, torch.tensor([55 / 1250], dtype=torch.float64))
 
 
-@pytest.mark.parametrize("name", ["batch", "pn-v", "power", "power-released"])
+@pytest.mark.parametrize("name", [name for name, norm in NORMS.items() if issubclass(norm, BatchNorm | SquareMeanNorm)])
 def test_evaluation_uses_running_statistics_and_is_differentiable(name):
     norm = build_norm(name, 5).double().eval()
     for buffer in norm.buffers():

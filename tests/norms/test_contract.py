@@ -10,20 +10,23 @@ from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
 from fairseq_powernorm import available_norms, build_norm
-from fairseq_powernorm.norms.base import BatchStatisticsNorm, hand_padding_mask
+from fairseq_powernorm.norms.batch_statistics import BatchStatisticsNorm
+from fairseq_powernorm.norms.registry import NORMS as REGISTRY
+from fairseq_powernorm.norms.registry import norms_with
+from fairseq_powernorm.norms.token_norm import hand_padding_mask
 
 NORMS = available_norms()
-WITH_STATISTICS = [name for name in NORMS if name != "layer"]
-MASKED = [name for name in NORMS if name != "power-released"]  # the release lets padding into its backward pass
+WITH_STATISTICS = [name for name in NORMS if REGISTRY[name].statistics]
+MASKED = [name for name in NORMS if REGISTRY[name].declaration.ignores_padding]  # not in the release's backward pass
 GROUPS = [0, 2]
 
 
 def build(name, channels=8, groups=0, **settings):
-    if groups and name != "layer":
+    if groups and name in norms_with("group_scaling"):
         settings["group_scaling"] = groups
     norm = build_norm(name, channels, **settings)
-    torch.nn.init.normal_(norm.weight, 1, 0.2)
-    torch.nn.init.normal_(norm.bias, 0, 0.2)
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter, parameter.mean().item(), 0.2)
     return norm
 
 
@@ -42,15 +45,16 @@ def step(norm, x, mask, grad):
     y = norm(x, mask)
     y.backward(grad)
     buffers = {name: buffer.clone() for name, buffer in norm.named_buffers()}
-    return {"y": y.detach(), "dx": x.grad, "dweight": norm.weight.grad, "dbias": norm.bias.grad, **buffers}
+    gradients = {f"d{name}": parameter.grad for name, parameter in norm.named_parameters()}
+    return {"y": y.detach(), "dx": x.grad, **gradients, **buffers}
 
 
 @pytest.mark.parametrize("groups", GROUPS)
 @pytest.mark.parametrize("content", [0.0, 1e4, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", MASKED)
 def test_what_stands_at_padding_changes_nothing(name, content, groups):
-    if name == "layer" and not math.isfinite(content):
-        pytest.skip("LayerNorm sums dγ over padding too: NaN times a gradient of 0 is NaN")
+    if name not in WITH_STATISTICS and not math.isfinite(content):
+        pytest.skip("a norm of single tokens sums dγ over padding too: NaN times a gradient of 0 is NaN")
     x, mask, grad = batch()
     at_padding = mask.t().unsqueeze(-1)
     first = build(name, groups=groups)
@@ -64,11 +68,11 @@ def test_what_stands_at_padding_changes_nothing(name, content, groups):
             else:
                 other = found[key]
             torch.testing.assert_close(other, value, rtol=0, atol=0)
-    if name != "layer":
+    if name in WITH_STATISTICS:
         assert (found["dx"].masked_select(at_padding) == 0).all()
 
 
-@pytest.mark.parametrize("name", [name for name in MASKED if name != "layer"])
+@pytest.mark.parametrize("name", [name for name in MASKED if name in WITH_STATISTICS])
 def test_a_gradient_at_padding_is_ignored(name):
     x, mask, grad = batch()
     first = build(name)
@@ -181,7 +185,7 @@ def test_evaluation_changes_no_buffer_and_sees_one_token_at_a_time(name, groups)
         assert torch.equal(value, before[key])
 
 
-@pytest.mark.parametrize("name", [name for name in MASKED if name != "layer"])
+@pytest.mark.parametrize("name", [name for name in MASKED if name in WITH_STATISTICS])
 def test_a_batch_of_padding_alone_moves_nothing(name):
     norm = build(name)
     x, _, grad = batch()
@@ -206,7 +210,7 @@ def test_a_gradient_that_is_not_finite_leaves_nu_as_it_was(bad):
     assert not torch.equal(norm.gradient_projection, before)
 
 
-@pytest.mark.parametrize("name", [name for name in MASKED if name != "layer"])
+@pytest.mark.parametrize("name", [name for name in MASKED if name in WITH_STATISTICS])
 def test_an_activation_that_is_not_finite_leaves_the_running_statistics_as_they_were(name):
     norm = build(name)
     x, mask, _ = batch()
@@ -222,7 +226,7 @@ def test_an_activation_that_is_not_finite_leaves_the_running_statistics_as_they_
 @pytest.mark.parametrize("warmup", [0, 100])
 @pytest.mark.parametrize("name", NORMS)
 def test_recomputation_changes_nothing(name, warmup, reentrant):
-    settings = {"warmup_updates": warmup} if name.startswith("power") else {}
+    settings = {"warmup_updates": warmup} if name in norms_with("warmup_updates") else {}
     plain = build(name, **settings)
     recomputed = copy.deepcopy(plain)
     for _ in range(4):
@@ -232,8 +236,8 @@ def test_recomputation_changes_nothing(name, warmup, reentrant):
         x = x.clone().requires_grad_()
         y = checkpoint(lambda x, mask: recomputed(x, mask), x, mask, use_reentrant=reentrant)
         y.backward(grad)
-        found = {"y": y, "dx": x.grad, "dweight": recomputed.weight.grad, "dbias": recomputed.bias.grad}
-        found.update(recomputed.named_buffers())
+        found = {"y": y, "dx": x.grad, **dict(recomputed.named_buffers())}
+        found |= {f"d{name}": parameter.grad for name, parameter in recomputed.named_parameters()}
         for key, value in expected.items():
             torch.testing.assert_close(found[key], value, rtol=0, atol=0)
 
@@ -264,7 +268,7 @@ def test_state_dict_carries_everything_over(name):
 @pytest.mark.parametrize("name", NORMS)
 def test_reset_goes_back_to_the_start(name):
     """All of it, as in torch's norms; a norm with statistics can also be told to reset these alone."""
-    settings = {"warmup_updates": 3} if name == "power" else {}
+    settings = {"warmup_updates": 3} if name in norms_with("warmup_updates") else {}
     norm, fresh = build(name, **settings), build_norm(name, 8, **settings)
     if hasattr(norm, "set_num_updates"):
         norm.set_num_updates(7)
@@ -294,7 +298,7 @@ def test_no_rows_change_nothing(name, groups, shape, training):
     for empty_mask in (None, torch.zeros(shape[:-1]).t().bool() if len(shape) == 3 else torch.zeros(0).bool()):
         found = step(norm, torch.randn(shape), empty_mask, torch.randn(shape))
         assert found["y"].shape == found["dx"].shape == shape
-        assert not found["dweight"].any() and not found["dbias"].any()
+        assert not any(found[f"d{key}"].any() for key, _ in norm.named_parameters())
     assert all(torch.equal(value, before[key]) for key, value in norm.state_dict().items())
 
 
@@ -311,6 +315,37 @@ def test_evaluation_is_the_same_with_and_without_grad(name, groups, dtype):
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
             assert torch.equal(norm(x), expected)
+
+
+@pytest.mark.parametrize("affine", [{"elementwise_affine": False}, {"bias": False}])
+@pytest.mark.parametrize("groups", GROUPS)
+@pytest.mark.parametrize("name", NORMS)
+def test_without_affine_parameters_they_are_1_and_0(name, groups, affine):
+    """Outputs, gradients and statistics are those of γ = 1 and β = 0, in training and evaluation."""
+    settings = {"group_scaling": groups} if name in norms_with("group_scaling") else {}
+    plain = build_norm(name, 8, **settings)
+    norm = build_norm(name, 8, **settings, **affine)
+    assert (norm.weight is None) == ("bias" not in affine) and norm.bias is None
+    for training in (True, True, False):
+        plain.train(training)
+        norm.train(training)
+        x, mask, grad = batch()
+        expected, found = step(plain, x, mask, grad), step(norm, x, mask, grad)
+        assert found.keys() == expected.keys() - {"dbias"} - ({"dweight"} if norm.weight is None else set())
+        for key, value in found.items():
+            torch.testing.assert_close(value, expected[key])
+    norm.reset_parameters()
+    assert "False" in repr(norm) or not norm.has_bias
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_device_and_dtype_are_those_of_torchs_norms(name):
+    norm = build_norm(name, 8, device="meta", dtype=torch.bfloat16)
+    assert {tensor.device.type for tensor in norm.state_dict().values()} == {"meta"}
+    assert {parameter.dtype for parameter in norm.parameters()} == {torch.bfloat16}
+    assert {buffer.dtype for buffer in norm.buffers() if buffer.is_floating_point()} <= {torch.float32}
+    wide = build_norm(name, 8, dtype=torch.float64)
+    assert {tensor.dtype for tensor in wide.state_dict().values() if tensor.is_floating_point()} == {torch.float64}
 
 
 @pytest.mark.parametrize("name", WITH_STATISTICS)
@@ -332,8 +367,8 @@ def test_every_buffer_has_an_averaging_policy(name):
     ],
 )
 def test_wrong_shapes_are_named(name, shape, mask_shape, dtype, message):
-    if name == "layer" and message != "8 channels":
-        pytest.skip("layer takes any layout")
+    if name not in WITH_STATISTICS and message != "8 channels":
+        pytest.skip("a norm of single tokens takes any layout")
     mask = None if mask_shape is None else torch.zeros(mask_shape).to(dtype)
     with pytest.raises(ValueError, match=message):
         build_norm(name, 8)(torch.randn(shape), mask)

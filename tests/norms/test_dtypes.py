@@ -10,10 +10,10 @@ from torch import nn
 from torch.func import functional_call
 
 from fairseq_powernorm import available_norms, build_norm
-from fairseq_powernorm.norms.running_statistics import BatchStatisticsNorm
+from fairseq_powernorm.norms.registry import NORMS as REGISTRY
 
 NORMS = available_norms()
-WITH_STATISTICS = [name for name in NORMS if isinstance(build_norm(name, 1), BatchStatisticsNorm)]
+WITH_STATISTICS = [name for name in NORMS if REGISTRY[name].statistics]
 HALF = [torch.float16, torch.bfloat16]
 CHANNELS = 8
 

@@ -11,12 +11,14 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.checkpoint import checkpoint
 
-from fairseq_powernorm import available_norms, build_norm
-from fairseq_powernorm.norms.base import BatchStatisticsNorm
+from fairseq_powernorm import build_norm
+from fairseq_powernorm.norms.batch_statistics import BatchStatisticsNorm
+from fairseq_powernorm.norms.pn_v import SquareMeanNorm
 from fairseq_powernorm.norms.recalibration import gather_statistics, norms_with_statistics
+from fairseq_powernorm.norms.registry import NORMS
 
-WITH_STATISTICS = [name for name in available_norms() if name != "layer"]
-DIVIDING_BY_PSI = [name for name in WITH_STATISTICS if name != "batch"]
+WITH_STATISTICS = [name for name, norm in NORMS.items() if norm.statistics]
+DIVIDING_BY_PSI = [name for name in WITH_STATISTICS if issubclass(NORMS[name], SquareMeanNorm)]
 GROUPS = [0, 2]
 SHAPES = [(5, 3), (7, 2), (1, 4), (9, 6)]
 

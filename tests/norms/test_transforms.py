@@ -12,32 +12,34 @@ from torch.utils.checkpoint import checkpoint
 
 from fairseq_powernorm import available_norms, build_norm
 from fairseq_powernorm.norms.recalibration import gather_statistics
-from fairseq_powernorm.norms.running_statistics import BatchStatisticsNorm
+from fairseq_powernorm.norms.registry import NORMS as REGISTRY
+from fairseq_powernorm.norms.registry import norms_with
 from fairseq_powernorm.norms.update import one_update
 
 NORMS = available_norms()
-WITH_STATISTICS = [name for name in NORMS if isinstance(build_norm(name, 1), BatchStatisticsNorm)]
-APPROXIMATE = [name for name in NORMS if name.startswith("power")]
+WITH_STATISTICS = [name for name in NORMS if REGISTRY[name].statistics]
+APPROXIMATE = [name for name in NORMS if not REGISTRY[name].declaration.exact_gradient]
+WITH_WARMUP = norms_with("warmup_updates")
 EXACT = [name for name in NORMS if name not in APPROXIMATE]
 CHANNELS = 8
 
 
 def build(name, channels=CHANNELS, groups=0, **settings):
-    if name in WITH_STATISTICS:
+    if name in norms_with("group_scaling"):
         settings["group_scaling"] = groups
     norm = build_norm(name, channels, **settings)
-    nn.init.normal_(norm.weight, 1, 0.2)
-    nn.init.normal_(norm.bias, 0, 0.2)
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter, parameter.mean().item(), 0.2)
     return norm
 
 
 def settings_for(name, warmup):
-    return {"warmup_updates": warmup} if name in APPROXIMATE else {}
+    return {"warmup_updates": warmup} if name in WITH_WARMUP else {}
 
 
 def with_warmups(names, *warmups):
     """Each norm with each length of the warm-up, if it has one."""
-    return [(name, warmup) for name in names for warmup in (warmups if name in APPROXIMATE else (0,))]
+    return [(name, warmup) for name in names for warmup in (warmups if name in WITH_WARMUP else (0,))]
 
 
 def batch(dtype=torch.float32):
@@ -55,7 +57,8 @@ def step(call, norm, x, mask, grad):
     y.backward(grad)
     buffers = {name: buffer.clone() for name, buffer in norm.named_buffers()}
     real = y.detach().masked_fill(mask.t().unsqueeze(-1), 0)
-    return {"y": real, "dx": x.grad, "dweight": norm.weight.grad, "dbias": norm.bias.grad, **buffers}
+    gradients = {f"d{name}": parameter.grad for name, parameter in norm.named_parameters()}
+    return {"y": real, "dx": x.grad, **gradients, **buffers}
 
 
 def assert_close(found, expected, **tolerance):
@@ -89,11 +92,14 @@ def test_functional_call_updates_what_it_lent(name, warmup, within_update):
 
 
 def as_function(norm, mask):
-    def call(x, weight, bias):
-        y = functional_call(norm, {"weight": weight, "bias": bias}, (x, mask))
-        return y.masked_fill(mask.t().unsqueeze(-1), 0)
+    """The norm as a function of x and its parameters, and points to differentiate it at."""
 
-    return call
+    def call(x, *parameters):
+        given = dict(zip(dict(norm.named_parameters()), parameters, strict=True))
+        return functional_call(norm, given, (x, mask)).masked_fill(mask.t().unsqueeze(-1), 0)
+
+    shapes = [(*reversed(mask.shape), norm.channels), *(parameter.shape for parameter in norm.parameters())]
+    return call, [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -103,9 +109,7 @@ def test_exact_gradients_can_be_differentiated(name, groups, training):
     """By x, γ, β and dY, against finite differences of the first gradient."""
     norm = build(name, 4, groups).double().train(training)
     mask = torch.tensor([[False, False, False], [False, False, True]])
-    x = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
-    weight, bias = (torch.randn(4, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    assert torch.autograd.gradgradcheck(as_function(norm, mask), (x, weight, bias))
+    assert torch.autograd.gradgradcheck(*as_function(norm, mask))
 
 
 @pytest.mark.parametrize("groups", [0, 2])
@@ -115,8 +119,9 @@ def test_the_gradient_that_is_differentiated_is_the_usual_one(name, groups):
     x, mask, grad = batch()
     expected = step(norm, norm, x, mask, grad)
     x.requires_grad_()
-    found = torch.autograd.grad(norm(x, mask), (x, norm.weight, norm.bias), grad, create_graph=True)
-    for tensor, key in zip(found, ("dx", "dweight", "dbias"), strict=True):
+    parameters = dict(norm.named_parameters())
+    found = torch.autograd.grad(norm(x, mask), (x, *parameters.values()), grad, create_graph=True)
+    for tensor, key in zip(found, ("dx", *(f"d{name}" for name in parameters)), strict=True):
         torch.testing.assert_close(tensor.detach(), expected[key])
 
 
@@ -137,10 +142,9 @@ def test_an_approximate_gradient_refuses(name, constant):
 def test_in_evaluation_every_norm_can_be_differentiated_twice(name, groups):
     norm = build(name, 4, groups).double().eval()
     mask = torch.zeros(2, 3, dtype=torch.bool)
-    x = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
-    weight, bias = (torch.randn(4, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    assert torch.autograd.gradcheck(as_function(norm, mask), (x, weight, bias))
-    assert torch.autograd.gradgradcheck(as_function(norm, mask), (x, weight, bias))
+    function, points = as_function(norm, mask)
+    assert torch.autograd.gradcheck(function, points)
+    assert torch.autograd.gradgradcheck(function, points)
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from fairseq_powernorm import build_norm
+from fairseq_powernorm.norms.registry import NORMS
 from fairseq_powernorm.norms.update import one_update
 
 CHANNELS = 6
-BATCH_NORMS = ("batch", "pn-v", "power")
+BATCH_NORMS = [name for name, norm in NORMS.items() if norm.statistics and norm.joins_updates]
 SHARES = ((0, 5, 9, 20), (0, 1, 2, 20), (0, 20, 20, 20), (0, 8, 8, 20))
 """Borders of three micro-batches within 20 rows; some are empty."""
 

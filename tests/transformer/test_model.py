@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from fairseq_powernorm import available_norms
-from fairseq_powernorm.norms.base import TokenNorm
 from fairseq_powernorm.norms.layer_norm import LayerNorm
 from fairseq_powernorm.norms.power_norm import PowerNorm
+from fairseq_powernorm.norms.token_norm import TokenNorm
 from fairseq_powernorm.transformer.export import ExportableEncoder
 
 NORMS = available_norms()

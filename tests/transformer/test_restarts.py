@@ -27,7 +27,7 @@ SPAWNED = """
 import json, sys
 from argparse import Namespace
 import fairseq_cli.train as program
-from fairseq_powernorm.checkpoints.resume import Patience
+from fairseq_powernorm.checkpoints.resume import PATIENCE
 from fairseq_powernorm.transformer import restarts
 
 program.should_stop_early.best, program.should_stop_early.num_runs = 2.5, 3
@@ -35,7 +35,7 @@ saved = restarts.patience()
 del program.should_stop_early.best, program.should_stop_early.num_runs
 assert restarts.patience() == {}
 cfg = Namespace(patience=5, save_dir=sys.argv[1], maximize_best_checkpoint_metric=False)
-restarts.restore_patience(cfg, {restarts.PATIENCE: saved})
+restarts.restore_patience(cfg, {PATIENCE: saved})
 count = program.should_stop_early
 print(json.dumps([saved, count.best, count.num_runs]))
 """

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from fairseq.data import LanguagePairDataset
 
 
 def statistics(trainer):
@@ -150,3 +151,19 @@ def test_the_average_of_the_model_has_the_statistics_of_its_weights(trainers):
     assert len(moved) == 10 and not any((value == 1).all() for value in moved.values())
     for name, value in moved.items():
         assert torch.equal(average[name], value), name
+
+
+def test_validation_reads_every_sentence_and_training_batches_stay(trainers):
+    """11 sentences: fairseq drops a last batch that is no multiple of 8."""
+    trainer, words = trainers.build("--max-tokens-valid", "999"), trainers.dictionary()
+    lengths = [4] * 11
+    sentences = [torch.tensor([4, 5, 6, words.eos()]) for _ in lengths]
+    for split in ("train", "valid"):
+        trainer.task.datasets[split] = LanguagePairDataset(sentences, lengths, words, sentences, lengths, words)
+
+    def read(iterator):
+        return sorted(int(number) for batch in iterator.next_epoch_itr(shuffle=False) for number in batch["id"])
+
+    assert read(trainer.get_valid_iterator("valid")) == [*range(11)]
+    assert len(read(trainer.get_train_iterator(epoch=1, load_dataset=False))) == 8
+    assert trainer.cfg.dataset.required_batch_size_multiple == 8

@@ -1,24 +1,29 @@
 """The one dictionary from names to norms."""
 
 import inspect
+from typing import Any
 
-from .norms.base import TokenNorm
-from .norms.batch_norm import BatchNorm
-from .norms.folded import FoldedNorm
-from .norms.layer_norm import LayerNorm
-from .norms.pn_v import PNV
-from .norms.power_norm import PowerNorm
-from .norms.power_norm_released import PowerNormReleased
+from .batch_norm import BatchNorm
+from .declaration import Declaration
+from .folded import FoldedNorm
+from .layer_norm import LayerNorm
+from .pn_v import PNV
+from .power_norm import PowerNorm
+from .power_norm_released import PowerNormReleased
 from .spec import NormSpec, StackSpec
+from .token_norm import ModuleOptions, TokenNorm
 
 NORMS: dict[str, type[TokenNorm]] = {
-    "layer": LayerNorm,
-    "batch": BatchNorm,
-    "pn-v": PNV,
-    "power": PowerNorm,
-    "power-released": PowerNormReleased,
+    norm.declaration.name: norm
+    for norm in (
+        LayerNorm,
+        BatchNorm,
+        PNV,
+        PowerNorm,
+        PowerNormReleased,
+    )
 }
-
+"""Every norm by its name, in the order of tables and charts."""
 
 FOLDED = "folded"
 """In a checkpoint's flags: a site whose norm has gone into the linear layer behind it. Not to be chosen."""
@@ -29,25 +34,37 @@ def available_norms() -> tuple[str, ...]:
     return tuple(NORMS)
 
 
+def norms_with(setting: str) -> tuple[str, ...]:
+    """The names of the norms that take a setting, ``group_scaling`` for example."""
+    return tuple(name for name in NORMS if setting in settings_of(name))
+
+
+def declarations() -> dict[str, Declaration]:
+    """What every norm declares, by its name, in the order of tables and charts."""
+    return {name: norm.declaration for name, norm in NORMS.items()}
+
+
 def settings_of(name: str) -> tuple[str, ...]:
-    """The keywords that a norm takes besides its channels, in the order of its constructor.
+    """The keywords that a norm takes besides its channels and :class:`ModuleOptions`, in the order of its constructor.
 
     Raises:
         ValueError: unknown name; the message lists the known ones.
     """
     if name not in NORMS:
         raise ValueError(f"unknown norm {name!r}; known norms: {', '.join(NORMS)}")
-    return tuple(list(inspect.signature(NORMS[name]).parameters)[1:])
+    parameters = list(inspect.signature(NORMS[name]).parameters.values())[1:]
+    return tuple(parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD)
 
 
-def build_norm(name: str, channels: int, **settings) -> TokenNorm:
+def build_norm(name: str, channels: int, **settings: Any) -> TokenNorm:
     """Builds a norm by name.
 
     Args:
         name: one of :func:`available_norms`.
         channels: C, the size of the last dimension of what it will normalise.
         **settings: of ``eps``, ``alpha_fwd``, ``alpha_bwd``, ``warmup_updates``, ``group_scaling`` and ``sync`` those
-            that the norm takes (:class:`~fairseq_powernorm.spec.NormSpec` says what they mean).
+            that the norm takes (:class:`~fairseq_powernorm.norms.spec.NormSpec` says what they mean), and
+            ``elementwise_affine``, ``bias``, ``device`` and ``dtype`` as in torch's norms.
 
     Returns:
         A module: ``norm(x, padding_mask)`` with x (T, B, C) and padding_mask (B, T), True at padding, or None; or x
@@ -57,7 +74,7 @@ def build_norm(name: str, channels: int, **settings) -> TokenNorm:
         ValueError: unknown name, a keyword that the norm has no use for, or a value outside its range.
     """
     taken = settings_of(name)
-    unknown = [keyword for keyword in settings if keyword not in taken]
+    unknown = [keyword for keyword in settings if keyword not in (*taken, *ModuleOptions.__annotations__)]
     if unknown:
         raise ValueError(f"norm {name!r} takes {', '.join(taken)}; got {', '.join(unknown)}")
     return NORMS[name](channels, **settings)
@@ -92,3 +109,11 @@ def _describe(spec: NormSpec) -> str:
         unit = "forward calls" if spec.name == "power-released" else "updates"
         words += f" with a warm-up of {spec.warmup_updates} {unit}"
     return words
+
+
+def markdown_table() -> str:
+    """The table of norms, for documents; README's is compared with it."""
+    lines = ["| name | training, forward | training, backward | evaluation |", "|---|---|---|---|"]
+    for name, declared in declarations().items():
+        lines.append(f"| `{name}` | {declared.training} | {declared.gradient} | {declared.evaluation} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,254 @@
+"""Which part of a norm does the work: the runs of a recipe compared over seeds, as table, CSV and chart.
+
+    python -m fairseq_powernorm.analysis.ablation --runs runs/multi30k_de_en --output-prefix results/multi30k_ablation
+
+A training is the unit of comparison. Two trainings that differ in nothing but their seed already differ in BLEU, and no
+resampling of test sentences sees that. So every seed gives one difference to the baseline of the same seed (which has
+the same batches and the same initial weights outside the norms), and a paired t-test over the seeds says whether their
+mean is 0. It needs two seeds; with three, it finds what is large and steady.
+"""
+
+import argparse
+import csv
+import logging
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy import stats
+
+from ..files import atomic_write, read_lines, refuse_to_overwrite, run_command_line
+from ..scoring.bleu import score_lines
+from ..scoring.rows import check_comparable, rank
+from ..scoring.runs import Run, read_runs
+from .bar_chart import COLORS, DOTS_PER_INCH, OTHER_COLOR
+from .curves import read_log
+
+logger = logging.getLogger(__name__)
+
+MEAN, POOLED = "mean of the test sets", "all test sets as one"
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One training on one test set.
+
+    Attributes:
+        norm: the norm's name.
+        seed: of the training.
+        test_set: a test set's name, ``MEAN`` or ``POOLED``.
+        bleu: by the recipe's main protocol.
+        validation_loss: the last one of the training, by token, base 2; None if its log is gone.
+        updates: optimizer updates.
+        commit: that trained it.
+    """
+
+    norm: str
+    seed: int
+    test_set: str
+    bleu: float
+    validation_loss: float | None
+    updates: int
+    commit: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The differences of a norm to the baseline, one a shared seed, and the paired t-test over them.
+
+    Attributes:
+        values: by seed; empty where no seed is shared.
+        interval: the confidence interval of their mean; None for fewer than two seeds.
+        p_value: of the mean being 0; None for fewer than two seeds.
+    """
+
+    values: Mapping[int, float]
+    interval: tuple[float, float] | None
+    p_value: float | None
+
+    @classmethod
+    def of(cls, norm: Mapping[int, float], baseline: Mapping[int, float]) -> "Difference":
+        """The differences over the seeds that both have."""
+        values = {seed: norm[seed] - baseline[seed] for seed in sorted(norm.keys() & baseline.keys())}
+        if len(values) < 2 or statistics.stdev(values.values()) == 0:
+            return cls(values, None, None)
+        test = stats.ttest_1samp(list(values.values()), 0)
+        interval = test.confidence_interval(CONFIDENCE)
+        return cls(values, (float(interval.low), float(interval.high)), float(test.pvalue))
+
+
+def measure(runs: Sequence[Run]) -> list[Measurement]:
+    """The BLEU of every run on each test set, their mean, and BLEU of all their sentences as one test set.
+
+    Raises:
+        ValueError: no runs, one that lacks a test set of the others, or runs that are not comparable.
+    """
+    test_sets = sorted({name for run in runs for name in run.scores})
+    if not test_sets:
+        raise ValueError("no finished and scored run to compare")
+    for test_set in test_sets:
+        for run in runs:
+            if test_set not in run.scores:
+                raise ValueError(f"{run.folder} is not scored on {test_set}, other runs are")
+        check_comparable(runs, test_set, None)
+    measurements = []
+    for run in sorted(runs, key=lambda run: (rank(run.norm), run.seed)):
+        bleu = {test_set: run.scores[test_set].bleu for test_set in test_sets}
+        if len(test_sets) > 1:
+            lines = [
+                [line for test_set in test_sets for line in read_lines(run.folder / test_set / f"{side}.txt")]
+                for side in ("hypothesis", "reference")
+            ]
+            bleu[MEAN] = statistics.fmean(bleu.values())
+            bleu[POOLED] = score_lines(*lines, run.scores[test_sets[0]].settings).score
+        log = run.folder / "train.log"
+        points = read_log(log, run.norm, run.seed) if log.is_file() else []
+        loss = next((point.loss for point in reversed(points) if point.kind == "valid"), None)
+        measurements += [
+            Measurement(run.norm, run.seed, test_set, value, loss, run.updates, run.commit)
+            for test_set, value in bleu.items()
+        ]
+    return measurements
+
+
+def by_seed(measurements: Sequence[Measurement], test_set: str) -> dict[str, dict[int, float]]:
+    """BLEU on one test set by norm and seed."""
+    table: dict[str, dict[int, float]] = {}
+    for each in measurements:
+        if each.test_set == test_set:
+            table.setdefault(each.norm, {})[each.seed] = each.bleu
+    return table
+
+
+def mean_and_deviation(values: Sequence[float], digits: int = 2) -> str:
+    """``34.33 ± 0.12``: the mean, and the standard deviation of the sample (n - 1) where there are several."""
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{deviation}"
+
+
+def describe(difference: Difference) -> tuple[str, str]:
+    """The mean difference with its interval, and p, as cells of a table."""
+    if not difference.values:
+        return "–", "–"
+    mean = f"{statistics.fmean(difference.values.values()):+z.2f}"
+    if difference.interval is None:
+        return mean, "–"
+    low, high = difference.interval
+    p_value = "<0.001" if difference.p_value < 0.001 else f"{difference.p_value:.3f}"
+    return f"{mean} [{low:+z.2f}, {high:+z.2f}]", p_value
+
+
+def to_markdown(measurements: Sequence[Measurement], runs: Sequence[Run], baseline: str, command: str) -> str:
+    """The table over seeds, one row a norm, and what a reader needs to repeat it."""
+    test_sets = list(dict.fromkeys(each.test_set for each in measurements))
+    main = MEAN if MEAN in test_sets else test_sets[0]
+    tables = {test_set: by_seed(measurements, test_set) for test_set in test_sets}
+    shown = [main, *(test_set for test_set in test_sets if test_set != main)]
+    header = ["norm", "seeds", f"BLEU, {main}", f"Δ to {baseline}", "p", "validation loss", *shown[1:]]
+    lines = [f"# {runs[0].recipe}: norms over seeds", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for norm, seeds in tables[main].items():
+        difference = Difference.of(seeds, {} if norm == baseline else tables[main].get(baseline, {}))
+        losses = [each.validation_loss for each in measurements if each.norm == norm and each.test_set == main]
+        cells = [
+            norm,
+            ", ".join(map(str, seeds)),
+            mean_and_deviation([*seeds.values()]),
+            *describe(difference),
+            "–" if None in losses else mean_and_deviation(losses, 3),
+            *(mean_and_deviation([*tables[test_set][norm].values()]) for test_set in shown[1:]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    score = next(iter(runs[0].scores.values()))
+    commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(run.commit for run in runs))
+    lines += [
+        "",
+        f"- BLEU: sacreBLEU `{score.signature}`; ± one standard deviation of the sample over the seeds.",
+        f"- Δ: mean over the seeds of the difference to {baseline} of the same seed, its {CONFIDENCE:.0%} interval; "
+        "p: paired t-test over the seeds. A training is the unit: sentences are not resampled. One seed has no test.",
+        "- Validation loss: the last one of each training, by token, base 2.",
+        f"- Commit: {commits}. Hardware: {'; '.join(dict.fromkeys(run.hardware for run in runs))}.",
+    ]
+    return "\n".join([*lines, *([f"- Reproduce: `{command}`"] if command else []), ""])
+
+
+def color_of(norm: str) -> str:
+    """A variant such as ``power-plain`` has the colour of its norm."""
+    while norm not in COLORS and "-" in norm:
+        norm = norm.rpartition("-")[0]
+    return COLORS.get(norm, OTHER_COLOR)
+
+
+def draw(measurements: Sequence[Measurement], baseline: str, title: str) -> Figure:
+    """The difference of every norm to the baseline: a point a seed, their mean, and its interval.
+
+    Raises:
+        ValueError: no run of the baseline.
+    """
+    test_sets = {each.test_set for each in measurements}
+    main = MEAN if MEAN in test_sets else min(test_sets)
+    table = by_seed(measurements, main)
+    if baseline not in table:
+        raise ValueError(f"no run of the baseline {baseline}; there are: {', '.join(table)}")
+    norms = [norm for norm in table if norm != baseline]
+    figure = Figure(figsize=(7.0, 0.42 * len(norms) + 1.3), dpi=DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.axvline(0, color=COLORS.get(baseline, OTHER_COLOR), linewidth=2, zorder=0)
+    for place, norm in enumerate(norms):
+        difference = Difference.of(table[norm], table[baseline])
+        values = [*difference.values.values()]
+        if not values:
+            continue
+        mean, color = statistics.fmean(values), color_of(norm)
+        if difference.interval is not None:
+            low, high = difference.interval
+            axes.errorbar(mean, place, xerr=[[mean - low], [high - mean]], color=color, linewidth=1.2, capsize=4)
+        axes.plot(values, [place] * len(values), "o", color=color, alpha=0.5, markersize=5)
+        axes.plot(mean, place, "|", color=color, markersize=18, markeredgewidth=3)
+    axes.set_yticks(range(len(norms)), norms, parse_math=False)
+    axes.set_ylim(len(norms) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    bleu = statistics.fmean(table[baseline].values())
+    axes.set_xlabel(f"BLEU minus {baseline}'s ({bleu:.2f}), {main}; points: seeds, lines: {CONFIDENCE:.0%} interval")
+    if title:
+        axes.set_title(title, fontsize=11, parse_math=False)
+    return figure
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes Markdown, CSV and PNG and prints the Markdown; see ``--help``."""
+    parser = argparse.ArgumentParser(description="The runs of a recipe compared over seeds.")
+    parser.add_argument("--runs", required=True, type=Path, help="folder of one recipe, e.g. runs/multi30k_de_en")
+    parser.add_argument("--baseline", default="layer", metavar="NORM", help="what others are compared with")
+    parser.add_argument("--output-prefix", required=True, help="writes PREFIX.md, PREFIX.csv and PREFIX.png")
+    parser.add_argument("--title", default="", help="above the chart")
+    parser.add_argument("--command", default="", help="what reproduces the runs")
+    parser.add_argument("--force", action="store_true", help="replace files that exist")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    paths = {suffix: Path(f"{options.output_prefix}.{suffix}") for suffix in ("md", "csv", "png")}
+    for path in paths.values():
+        refuse_to_overwrite(path, options.force)
+    runs = sorted(read_runs(options.runs), key=lambda run: (rank(run.norm), run.seed))
+    measurements = measure(runs)
+    figure = draw(measurements, options.baseline, options.title)
+    markdown = to_markdown(measurements, runs, options.baseline, options.command)
+    with atomic_write(paths["csv"]) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([each.name for each in fields(Measurement)])
+        writer.writerows(map(astuple, measurements))
+    with atomic_write(paths["png"], "wb") as stream:
+        figure.savefig(stream, format="png")
+    with atomic_write(paths["md"]) as stream:
+        stream.write(markdown)
+    sys.stdout.write(markdown)
+
+
+if __name__ == "__main__":
+    run_command_line(main)

@@ -1,0 +1,95 @@
+"""The comparison of norms over seeds: numbers worked by hand, its files, what is refused."""
+
+import csv
+import json
+
+import pytest
+
+from fairseq_powernorm.analysis import ablation
+from fairseq_powernorm.analysis.ablation import MEAN, POOLED, Difference
+from fairseq_powernorm.scoring import bleu
+
+REFERENCE = [f"a b c d e f g {number} ." for number in range(20)]
+
+
+def write_run(folder, norm, seed, wrong, test_sets=("flickr", "coco"), losses=(5.0, 4.5)):
+    """A finished run whose first ``wrong`` lines are nonsense."""
+    run = folder / norm / f"seed{seed}"
+    for place, test_set in enumerate(test_sets):
+        (run / test_set).mkdir(parents=True)
+        lines = ["x"] * (wrong + place) + REFERENCE[wrong + place :]
+        for name, text in (("hypothesis", lines), ("reference", REFERENCE)):
+            (run / test_set / f"{name}.txt").write_text("".join(f"{line}\n" for line in text))
+        files = [f"--{name}={run / test_set / name}.txt" for name in ("hypothesis", "reference")]
+        bleu.main([*files, "--output", str(run / test_set / "score.json")])
+    record = {"recipe": folder.name, "norm": norm, "seed": seed, "updates": 100, "train_seconds": 60.0}
+    record |= {"commit": "abc123", "hardware": "1 × CPU", "versions": {}}
+    (run / "run.json").write_text(json.dumps(record))
+    (run / "train.log").write_text(
+        "".join(
+            f'x | INFO | valid | {{"valid_num_updates": {50 * n}, "valid_loss": {loss}, "valid_nll_loss": 3}}\n'
+            for n, loss in enumerate(losses, start=1)
+        )
+    )
+    return run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    folder = tmp_path / "tiny_de_en"
+    for seed, (layer, power) in enumerate([(4, 3), (5, 2), (6, 4)], start=1):
+        write_run(folder, "layer", seed, layer)
+        write_run(folder, "power-plain", seed, power)
+    return folder
+
+
+def test_a_difference_by_hand():
+    """Differences 1, 2, 3: mean 2, s = 1, t = 2 √3 with 2 degrees of freedom: p = 0.0742, ± 4.3027/√3."""
+    difference = Difference.of({1: 11.0, 2: 12.0, 3: 13.0, 9: 0.0}, {1: 10.0, 2: 10.0, 3: 10.0})
+    assert difference.values == {1: 1.0, 2: 2.0, 3: 3.0}
+    assert difference.p_value == pytest.approx(0.0742, abs=1e-4)
+    assert difference.interval == pytest.approx((2 - 2.4841, 2 + 2.4841), abs=1e-4)
+
+
+def test_one_seed_has_no_test():
+    difference = Difference.of({1: 11.0}, {1: 10.0})
+    assert (difference.values, difference.interval, difference.p_value) == ({1: 1.0}, None, None)
+    assert Difference.of({2: 11.0}, {1: 10.0}).values == {}
+    assert ablation.describe(difference) == ("+1.00", "–") and ablation.describe(Difference.of({}, {})) == ("–", "–")
+
+
+def test_the_table_the_csv_and_the_chart(runs, tmp_path, capsys):
+    prefix = tmp_path / "out"
+    capsys.readouterr()
+    ablation.main(["--runs", str(runs), "--output-prefix", str(prefix), "--command", "study"])
+    text = (tmp_path / "out.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == text
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    assert rows[0] == ["norm", "seeds", f"BLEU, {MEAN}", "Δ to layer", "p", "validation loss", "coco", "flickr", POOLED]
+    assert [row[:2] for row in rows[2:]] == [["layer", "1, 2, 3"], ["power-plain", "1, 2, 3"]]
+    assert rows[2][3:6] == ["–", "–", "4.500 ± 0.000"]
+    records = list(csv.DictReader((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(records) == 2 * 3 * 4 and {record["commit"] for record in records} == {"abc123"}
+    scores = {(r["norm"], r["seed"], r["test_set"]): float(r["bleu"]) for r in records}
+    own = [scores["layer", "1", name] for name in ("coco", "flickr")]
+    assert scores["layer", "1", MEAN] == pytest.approx(sum(own) / 2) and own[0] < scores["layer", "1", POOLED] < own[1]
+    mean = sum(scores["power-plain", seed, MEAN] - scores["layer", seed, MEAN] for seed in "123") / 3
+    assert rows[3][3].startswith(f"{mean:+.2f} [")
+    assert "`abc123`" in text and "Reproduce: `study`" in text
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(FileExistsError, match="--force"):
+        ablation.main(["--runs", str(runs), "--output-prefix", str(prefix)])
+
+
+def test_what_does_not_compare_is_refused(runs, tmp_path):
+    arguments = ["--runs", str(runs), "--output-prefix", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="no run of the baseline rms; there are: layer, power-plain"):
+        ablation.main([*arguments, "--baseline", "rms"])
+    write_run(runs, "batch", 1, 3, test_sets=("flickr",))
+    with pytest.raises(ValueError, match="batch/seed1 is not scored on coco, other runs are"):
+        ablation.main(arguments)
+    assert not list(tmp_path.glob("out.*"))
+
+
+def test_a_variant_has_the_colour_of_its_norm():
+    assert ablation.color_of("power-scaling-only") == ablation.color_of("power") != ablation.color_of("batch")
