@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fairseq_powernorm import build_norm
-from fairseq_powernorm.kernels import operators
+from fairseq_powernorm.kernels import operators, plain
 
 pytestmark = pytest.mark.gpu
 NORMS = [("power", {}), ("power", {"warmup_updates": 9}), ("pn-v", {}), ("batch", {}), ("power", {"group_scaling": 4})]
