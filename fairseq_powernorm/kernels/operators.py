@@ -133,6 +133,7 @@ def _define(schema: str, documentation: str) -> torch._ops.OpOverload:
     else:
         _library.impl(name, without_kernel, "CompositeExplicitAutograd")
         _library.impl(name, in_plain_torch, "Meta")
+        _library.impl(name, torch.library.fallthrough_kernel, "Autograd")  # no detour in the functions that know it
     if CHOSEN in ("auto", "force"):
         _library.impl(name, on_cuda, "CUDA")
     operator = getattr(torch.ops.fairseq_powernorm, name).default
