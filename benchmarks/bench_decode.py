@@ -26,9 +26,9 @@ BEAM = 5
 LONGEST = DEFAULT_MAX_TARGET_POSITIONS - 1  # and the end of the sentence
 MODELS = {
     "layer": ["--norm-type", "layer"],
-    "power": ["--norm-type", "power"],
+    "power": ["--norm-type", "power", "--norm-group-scaling", "0"],
     "power (groups)": ["--norm-type", "power", "--norm-group-scaling", "heads"],
-    "power (both stacks)": ["--norm-type", "power", "--decoder-norm-type", "power"],
+    "power (both stacks)": ["--norm-type", "power", "--decoder-norm-type", "power", "--norm-group-scaling", "0"],
 }
 FOLDED = ("power", "power (both stacks)")
 

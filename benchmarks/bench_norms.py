@@ -35,13 +35,11 @@ from torch import Tensor, nn
 from fairseq_powernorm import build_norm
 from fairseq_powernorm.files import run_command_line
 from fairseq_powernorm.kernels import operators, plain
+from fairseq_powernorm.norms.layer_norm import LayerNorm
+from fairseq_powernorm.norms.registry import NORMS as REGISTRY
 
-NORMS = {
-    "power": {},
-    "pn-v": {},
-    "batch": {},
-    "power (groups)": {"group_scaling": 4},
-    "power-released": {},
+NORMS = {name: {} for name, norm in REGISTRY.items() if norm is not LayerNorm} | {
+    "power (groups)": {"group_scaling": 4}
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SENTENCE = 128  # tokens of the longest sentence in a batch

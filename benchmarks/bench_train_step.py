@@ -37,19 +37,17 @@ from interleaved import (
 from small_models import ARCHITECTURES, build, dictionary, flags, sample
 from torch import nn
 
+from fairseq_powernorm import available_norms
 from fairseq_powernorm.files import run_command_line
 from fairseq_powernorm.norms.token_norm import TokenNorm
 
 PROFILED = 4  # updates
-MODELS = {
-    "layer": ["--norm-type", "layer"],
-    "power": ["--norm-type", "power"],
+VARIANTS = {
     "power (groups)": ["--norm-type", "power", "--norm-group-scaling", "heads"],
-    "power (both stacks)": ["--norm-type", "power", "--decoder-norm-type", "power"],
-    "pn-v": ["--norm-type", "pn-v"],
-    "batch": ["--norm-type", "batch"],
-    "power-released": ["--norm-type", "power-released", "--norm-group-scaling", "heads"],
+    "power (both stacks)": ["--norm-type", "power", "--decoder-norm-type", "power", "--norm-group-scaling", "0"],
+    "power-released": ["--norm-type", "power-released", "--norm-group-scaling", "heads"],  # as its authors run it
 }
+MODELS = {name: ["--norm-type", name, "--norm-group-scaling", "0"] for name in available_norms()} | VARIANTS
 USUAL = [name for name in MODELS if name != "power-released"]
 PRECISIONS = {"float32": [], "fp16": ["--fp16"], "amp": ["--amp"]}
 TRAINER = ["--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--lr", "1e-5", "--clip-norm", "25"]

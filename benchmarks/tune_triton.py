@@ -26,7 +26,7 @@ from interleaved import check_numbers, checked_device, surroundings, timed
 from tqdm import tqdm
 
 from fairseq_powernorm.files import atomic_write, refuse_to_overwrite, run_command_line
-from fairseq_powernorm.masking import to_rows
+from fairseq_powernorm.functional.masking import to_rows
 
 CHOICES = {
     "ELEMENTS": (1024, 2048, 4096, 8192),

@@ -114,8 +114,8 @@ def test_filling_in_twice_changes_nothing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--norm-type", "instance"], "'layer', 'batch', 'pn-v', 'power', 'power-released'"),
-        (["--decoder-norm-ffn", "rms"], "invalid choice: 'rms'"),
+        (["--norm-type", "instance"], ", ".join(map(repr, available_norms()))),
+        (["--decoder-norm-ffn", "instance"], "invalid choice: 'instance'"),
         (["--norm-alpha-fwd", "1"], r"expected a number in \[0, 1\), got 1"),
         (["--norm-alpha-bwd", "-0.5"], r"expected a number in \[0, 1\), got -0.5"),
         (["--norm-alpha-bwd", "nan"], r"expected a number in \[0, 1\), got nan"),

@@ -11,10 +11,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / "fairseq_powernorm"
 ALLOWED = {
     "__init__": {"transformer", "norms"},  # both by importlib, so that fairseq and torch are not loaded in vain
     "files": set(),
-    "masking": {"kernels"},
     "kernels": set(),
-    "functional": {"kernels", "masking"},
-    "norms": {"functional", "kernels", "masking"},
+    "functional": {"kernels"},
+    "norms": {"functional", "kernels"},
     "flags": {"norms"},
     "transformer": {"flags", "norms", "checkpoints", "kernels"},
     "checkpoints": {"flags", "norms", "files", "transformer"},

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 
+from ..functional.masking import rows_of_padding, zero_padding
 from ..functional.reduction import Reduce, keep_local
 from ..kernels.operators import move_average
-from ..masking import rows_of_padding, zero_padding
 from .distributed import exclude_from_broadcasts, sum_over_ranks
 from .recomputation import backward_running, is_backward_running
 from .running_statistics import RunningStatistics

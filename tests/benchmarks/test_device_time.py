@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fairseq_powernorm import build_norm
+from fairseq_powernorm import available_norms, build_norm
 
 
 class Graph:
@@ -61,7 +61,7 @@ def test_a_replay_is_shared_out_to_its_batches(script, pretended_device):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["layer", "batch", "pn-v", "power", "power-released"])
+@pytest.mark.parametrize("name", available_norms())
 def test_a_replay_computes_what_the_norm_does(script, name):
     torch.manual_seed(0)
     norm = build_norm(name, 64).cuda()

@@ -17,8 +17,9 @@ from fairseq_powernorm.checkpoints import fold
 from fairseq_powernorm.checkpoints.io import load_checkpoint, save_checkpoint
 from fairseq_powernorm.norms.batch_statistics import BatchStatisticsNorm
 from fairseq_powernorm.norms.folded import FoldedNorm
+from fairseq_powernorm.norms.registry import NORMS
 
-FOLDABLE = ["batch", "pn-v", "power", "power-released"]
+FOLDABLE = [name for name, norm in NORMS.items() if norm.statistics]
 SIZES = [
     *("--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "24", "--encoder-layers", "2"),
     *("--encoder-attention-heads", "2", "--decoder-embed-dim", "16", "--decoder-ffn-embed-dim", "24"),

@@ -26,10 +26,11 @@ from fairseq_powernorm.checkpoints.fold import fold_checkpoint
 from fairseq_powernorm.checkpoints.io import load_checkpoint, save_checkpoint
 from fairseq_powernorm.checkpoints.movement import movement
 from fairseq_powernorm.norms.recalibration import norms_with_statistics
+from fairseq_powernorm.norms.registry import NORMS
 
 recalibrate_checkpoint = functools.partial(recalibrate.recalibrate_checkpoint, cpu=True)
 
-WITH_STATISTICS = ["batch", "pn-v", "power", "power-released"]
+WITH_STATISTICS = [name for name, norm in NORMS.items() if norm.statistics]
 STATISTICS = {"running_square_mean", "running_mean", "running_var"}
 SENTENCES = 120
 MODEL = [

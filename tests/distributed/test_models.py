@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from fairseq_powernorm.norms.registry import norms_with
+
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 WORKER = Path(__file__).with_name("worker.py")
-NORMS = ("batch", "pn-v", "power")
+NORMS = norms_with("sync")
 
 
 def run_ranks(ranks, folder):

@@ -16,10 +16,11 @@ import torch.distributed as dist
 from fairseq.distributed import LegacyDistributedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 
+from fairseq_powernorm.norms.registry import norms_with
 from fairseq_powernorm.norms.update import one_update
 
 FOLDER = Path(__file__).resolve().parents[1] / "transformer"
-NORMS = ("batch", "pn-v", "power")
+NORMS = norms_with("sync")
 SHARES = {1: (6,), 2: (4, 2), 3: (3, 1, 2)}
 """Sentences of each rank; in every fourth step the last rank has none."""
 

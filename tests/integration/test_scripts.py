@@ -127,7 +127,7 @@ def test_a_measurement_that_fails_keeps_the_others_from_nothing(commands, root, 
 def test_unknown_names_end_before_anything_starts(commands, root, tmp_path):
     for arguments, message in (
         (["--recipe", "wmt99"], "unknown recipe 'wmt99'"),
-        (["--recipe", "smoke_de_en", "--norm", "layer,rms"], "unknown norm 'rms'; known: batch, layer"),
+        (["--recipe", "smoke_de_en", "--norm", "layer,instance"], "unknown norm 'instance'; known: batch"),
         (["--recipe", "smoke_de_en", "--override", "train.x=1"], "+train.x=1"),
     ):
         done = script(commands, root, "run_recipe", "--runs", tmp_path / "runs", *arguments)

@@ -224,11 +224,11 @@ def test_chrf_of_settings_without_a_protocol_is_not_shown(recipe):
 
 
 def test_published_figures_stand_beside_ours(recipe, make_table, caplog):
-    for norm in ("layer", "power", "rms"):
+    for norm in ("layer", "power", "power-plain"):
         write_run(recipe, norm)
     markdown, records = make_table(*PUBLISHED)
     assert cells(markdown, "norm")[3:6] == ["p", "published (not ours)", "BLEU detokenized"]
-    expected = {"layer": "35.5", "power": "35.9 (+0.4)", "rms": "–"}
+    expected = {"layer": "35.5", "power": "35.9 (+0.4)", "power-plain": "–"}
     assert column(markdown, "published (not ours)") == expected  # batch was not run
     assert "- published (not ours): Shen et al.; in brackets the difference to its LN." in markdown
     assert [record["published"] for record in records] == ["35.5", "35.9", ""]

@@ -1,19 +1,53 @@
 """Choosing a norm by name."""
 
+import re
+
 import pytest
+import torch
 
 from fairseq_powernorm import available_norms, build_norm
-from fairseq_powernorm.norms.registry import build_from_spec, settings_of
+from fairseq_powernorm.norms.registry import (
+    NORMS,
+    build_from_spec,
+    declarations,
+    markdown_table,
+    norms_with,
+    settings_of,
+)
 from fairseq_powernorm.norms.spec import NormSpec
 
 
-def test_the_names():
-    assert available_norms() == ("layer", "batch", "pn-v", "power", "power-released")
+def test_names_that_checkpoints_hold_stay():
+    assert {"layer", "batch", "pn-v", "power", "power-released"} <= set(available_norms())
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"'instance'; known norms: layer, batch, pn-v, power, power-released"):
+    with pytest.raises(ValueError, match=f"'instance'; known norms: {', '.join(available_norms())}$"):
         build_norm("instance", 4)
+
+
+def test_declarations_are_complete_and_tell_norms_apart():
+    """A colour and a short name of its own; a scaling only where the norm takes one."""
+    declared = declarations()
+    assert all(name == norm.name and norm.training and norm.gradient for name, norm in declared.items())
+    for attribute in ("short_name", "color"):
+        assert len({getattr(norm, attribute) for norm in declared.values()}) == len(declared)
+    assert all(re.fullmatch("#[0-9A-F]{6}", norm.color) for norm in declared.values())
+    assert {name for name, norm in declared.items() if norm.auto_group_scaling != "0"} <= set(
+        norms_with("group_scaling")
+    )
+
+
+def test_readme_has_the_table_of_norms(root):
+    """``python -m fairseq_powernorm.norms`` prints it."""
+    assert markdown_table() in (root / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", available_norms())
+def test_options_of_torchs_norms(name):
+    assert build_norm(name, 4, elementwise_affine=False, device="meta", dtype=torch.float64).weight is None
+    with pytest.raises(TypeError, match="takes elementwise_affine, bias, device, dtype; got affine"):
+        NORMS[name](4, affine=False)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ takes a token at a position of any number of leading dimensions, (..., C), and t
 import torch
 from torch import Tensor
 
-from .kernels.plain import count_tokens, zero_padding
+from ..kernels.plain import count_tokens, zero_padding
 
 __all__ = ["count_tokens", "rows_of_padding", "to_rows", "zero_padding"]
 

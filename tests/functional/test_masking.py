@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from fairseq_powernorm.functional.masking import count_tokens, to_rows, zero_padding
 from fairseq_powernorm.functional.moments import mean_and_variance, square_mean
-from fairseq_powernorm.masking import count_tokens, to_rows, zero_padding
 
 
 def test_rows_and_padding_come_in_the_same_order():

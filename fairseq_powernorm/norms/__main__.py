@@ -1,0 +1,7 @@
+"""Prints the table of norms for README: ``python -m fairseq_powernorm.norms``."""
+
+import sys
+
+from .registry import markdown_table
+
+sys.stdout.write(markdown_table())
