@@ -22,8 +22,8 @@ import numpy
 from tqdm import tqdm
 
 from fairseq_powernorm.corpora.wmt14 import LANGUAGES, TRAINING_TEXT
-from fairseq_powernorm.execution import commit, hardware
 from fairseq_powernorm.files import atomic_write, bytes_below, refuse_to_overwrite, run_command_line
+from fairseq_powernorm.pipeline.provenance import commit, hardware
 
 ROOT = Path(__file__).resolve().parent.parent
 WORD_FORMS = {"en": 1_000_000, "de": 2_000_000}

@@ -23,8 +23,9 @@ from interleaved import check_numbers, check_output, finish, surroundings
 from tqdm import tqdm
 
 from fairseq_powernorm.files import run_command_line
-from fairseq_powernorm.recipes import ROOT, compose_run, train_arguments
-from fairseq_powernorm.stages import check_data
+from fairseq_powernorm.pipeline.commands import train_arguments
+from fairseq_powernorm.pipeline.configuration import ROOT, compose_run
+from fairseq_powernorm.pipeline.inputs import check_data
 
 LINE = re.compile(r"\| INFO \| train_inner \| (\{.*\})$")
 REPORTS = 12  # of a training's speed
@@ -39,7 +40,7 @@ class Training:
         self.times: list[tuple[int, float]] = []
         self.tail: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fairseq_powernorm.command_line", "train", *arguments],
+            [sys.executable, "-m", "fairseq_powernorm.transformer.commands", "train", *arguments],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,

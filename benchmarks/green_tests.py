@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fairseq_powernorm.execution import hardware, versions
 from fairseq_powernorm.files import atomic_write
 from fairseq_powernorm.kernels.operators import VARIABLE
+from fairseq_powernorm.pipeline.provenance import hardware, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 GREEN = ROOT / ".pytest_cache" / "benchmarks-green"

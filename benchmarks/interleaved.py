@@ -18,9 +18,9 @@ from green_tests import ROOT, require_green_tests
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from fairseq_powernorm.execution import commit, hardware, processor, versions
 from fairseq_powernorm.files import atomic_write, refuse_to_overwrite
 from fairseq_powernorm.kernels.operators import VARIABLE, missing
+from fairseq_powernorm.pipeline.provenance import commit, hardware, processor, versions
 
 QUIET = {
     "KINETO_LOG_LEVEL": "99",

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from fairseq_powernorm.checkpoints.recalibrate import load_model, training_batches
 from fairseq_powernorm.files import run_command_line
 from fairseq_powernorm.functional.masking import to_rows, zero_padding
 from fairseq_powernorm.norms.power_norm import PowerNorm
+from fairseq_powernorm.transformer.recalibrate import load_model, training_batches
 
 
 class Watched:

@@ -143,6 +143,15 @@ def read_parallel_lines(*paths: str | Path) -> list[list[str]]:
     return columns
 
 
+def read_and_write_utf8() -> None:
+    """Starts this program again where the caller's locale or a variable gives Python another encoding than UTF-8."""
+    if sys.flags.ignore_environment:  # python -I, which would ignore it again
+        return
+    if not sys.flags.utf8_mode or "PYTHONIOENCODING" in os.environ:
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONIOENCODING"}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**kept, "PYTHONUTF8": "1"})
+
+
 def run_command_line(main: Callable[[], None]) -> None:
     """Runs a command's ``main``; an error in its input ends it with one line on stderr and exit status 1.
 

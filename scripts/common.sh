@@ -43,6 +43,34 @@ from_caller() {
   esac
 }
 
+# take_options NAME... NAME=DEFAULT... -- WORD...: reads a script's options into variables of their names, with _ for -.
+# NAME is a switch, true or false; NAME=DEFAULT takes a value, which is a path in the caller's folder for from and
+# bpe-codes. --force, --dry-run and --help are always among them.
+take_options() {
+  local -A _takes=()
+  local _name _value
+  set -- force dry-run "$@"
+  while [[ $1 != -- ]]; do
+    _name=${1%%=*} _value=false _takes[--${1%%=*}]=nothing
+    [[ $1 != *=* ]] || _value=${1#*=} _takes[--$_name]="a value"
+    printf -v "${_name//-/_}" '%s' "$_value"
+    shift
+  done
+  shift
+  while (($#)); do
+    [[ $1 != --help && $1 != -h ]] || show_help
+    [[ -n $1 && -n ${_takes[$1]-} ]] || fail "unknown option $1; see --help"
+    _name=${1#--} _value=true
+    if [[ ${_takes[$1]} == "a value" ]]; then
+      _value=$(value_of "$@")
+      [[ $_name != from && $_name != bpe-codes ]] || _value=$(from_caller "$_value")
+      shift
+    fi
+    printf -v "${_name//-/_}" '%s' "$_value"
+    shift
+  done
+}
+
 # print_command WORD...: a command as it can be pasted into a shell, on stdout.
 print_command() {
   local word line=""
@@ -51,16 +79,6 @@ print_command() {
     line+=${line:+ }$word
   done
   printf '%s\n' "$line"
-}
-
-# reproducing NAME WORD...: the command line of a script of ours, for the record, without --dry-run.
-reproducing() {
-  local name=$1 word words=()
-  shift
-  for word in "$@"; do
-    [[ $word == --dry-run ]] || words+=("$word")
-  done
-  print_command "scripts/$name" "${words[@]}"
 }
 
 # run COMMAND...: prints a command, then runs it. Where the script's $dry_run is true, prints it on stdout instead.
@@ -95,7 +113,9 @@ require_tools() {
 
 # require_package: fails early where the package's dependencies are not installed.
 require_package() {
-  "$python" -c 'import fairseq_powernorm, hydra, sacrebleu, sentencepiece, torch' 2>/dev/null ||
+  "$python" - <<<'from importlib.util import find_spec as find
+import sys
+sys.exit(not all(map(find, ("fairseq_powernorm", "hydra", "sacrebleu", "sentencepiece", "torch"))))' ||
     fail "$python has not got the package's dependencies; run 'make install' first"
 }
 
@@ -133,35 +153,24 @@ until_done() {
 }
 
 # prepare_from_archives NAME MODULE SOURCE TARGET MERGES FOLDERS OPTION...: all that prepare_iwslt14_de_en.sh and
-# prepare_wmt14_en_de.sh do. corpora.MODULE writes data/NAME/tokenized; --force makes the FOLDERS again. Options in the
-# script's $own_flags go to the module.
+# prepare_wmt14_en_de.sh do. corpora.MODULE writes data/NAME/tokenized; --force makes the FOLDERS again. Switches in the
+# script's $own_switches go to the module.
 prepare_from_archives() {
-  local name=$1 module=$2 source=$3 target=$4 merges=$5 folders from="" codes="" force=false flags=() value
+  local name=$1 module=$2 source=$3 target=$4 from bpe_codes merges force folders flags=() switch variable
   IFS=' ' read -ra folders <<<"$6"
-  shift 6
-  dry_run=false
-  while (($#)); do
-    case $1 in
-      --from) value=$(value_of "$@"); from=$(from_caller "$value"); shift 2 ;;
-      --bpe-codes) value=$(value_of "$@"); codes=$(from_caller "$value"); shift 2 ;;
-      --merges) merges=$(value_of "$@"); shift 2 ;;
-      --force) force=true; shift ;;
-      --dry-run) dry_run=true; shift ;;
-      --help | -h) show_help ;;
-      *)
-        [[ " ${own_flags[*]-} " == *" $1 "* ]] || fail "unknown option $1; see --help"
-        flags+=("$1")
-        shift
-        ;;
-    esac
+  # shellcheck disable=SC2154  # the script's
+  take_options from= bpe-codes= merges="$5" "${own_switches[@]}" -- "${@:7}"
+  for switch in "${own_switches[@]}"; do
+    variable=${switch//-/_}
+    [[ ${!variable} == false ]] || flags+=("--$switch")
   done
   require_package
-  [[ -z $codes || -f $codes ]] || fail "$codes: no such file"
+  [[ -z $bpe_codes || -f $bpe_codes ]] || fail "$bpe_codes: no such file"
   begin_preparation "$name" "$force" "${folders[@]}"
   until_done "data/$name/tokenized" "$python" -m "fairseq_powernorm.corpora.$module" --destination "data/$name" \
     ${from:+--from "$from"} "${flags[@]}"
   run "$python" -m fairseq_powernorm.corpora.subword_bpe --text "data/$name/tokenized" --destination "data/$name/bpe" \
-    --languages "$source,$target" --merges "$merges" ${codes:+--codes "$codes"}
+    --languages "$source,$target" --merges "$merges" ${bpe_codes:+--codes "$bpe_codes"}
   binarize "$name" "$source" "$target"
 }
 
@@ -179,21 +188,10 @@ binarize() {
   [[ ${dry_run:-false} == true ]] || summary "data-bin/$1 is ready"
 }
 
-# stage_of_a_run VERB OUTCOME OPTION...: all that average.sh, translate.sh and score.sh do.
-stage_of_a_run() {
-  local verb=$1 outcome=$2 folder="" value
-  shift 2
-  while (($#)); do
-    case $1 in
-      --run) value=$(value_of "$@"); folder=$(from_caller "$value"); shift 2 ;;
-      --help | -h) show_help ;;
-      *) fail "unknown option $1; see --help" ;;
-    esac
-  done
-  [[ -n $folder ]] || fail "--run is missing; see --help"
-  require_package
-  run "$python" -m fairseq_powernorm.launch "$verb" --run "$folder"
-  summary "$folder is $outcome"
+# powernorm_run VERB OPTION...: becomes `powernorm-run VERB OPTION...` in the caller's folder, called by the script's name.
+powernorm_run() {
+  cd "$caller_folder"
+  POWERNORM_SCRIPT=scripts/${0##*/} PYTHONUTF8=1 exec "$python" -P -m fairseq_powernorm.pipeline "$@"
 }
 
 # summary TEXT: the script's last line, with the time it took.

@@ -12,22 +12,10 @@
 #
 # Output: data/NAME/raw (text), data/NAME/bpe (pieces), data-bin/NAME.
 
-# shellcheck source=scripts/common.sh
+# shellcheck source=scripts/common.sh disable=SC2154  # take_options sets the options
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-name=demo_de_en pairs=50000 vocabulary=1500 seed=1 force=false dry_run=false
-while (($#)); do
-  case $1 in
-    --name) name=$(value_of "$@"); shift 2 ;;
-    --pairs) pairs=$(value_of "$@"); shift 2 ;;
-    --vocabulary) vocabulary=$(value_of "$@"); shift 2 ;;
-    --seed) seed=$(value_of "$@"); shift 2 ;;
-    --force) force=true; shift ;;
-    --dry-run) dry_run=true; shift ;;
-    --help | -h) show_help ;;
-    *) fail "unknown option $1; see --help" ;;
-  esac
-done
+take_options name=demo_de_en pairs=50000 vocabulary=1500 seed=1 -- "$@"
 
 require_package
 begin_preparation "$name" "$force"

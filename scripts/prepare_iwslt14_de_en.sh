@@ -16,5 +16,5 @@
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-own_flags=(--any-archive)
+own_switches=(any-archive)
 prepare_from_archives iwslt14_de_en iwslt14 de en 10000 "tokenized bpe" "$@"

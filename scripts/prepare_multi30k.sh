@@ -10,20 +10,10 @@
 #
 # Output: data/multi30k_de_en/raw (text), data/multi30k_de_en/bpe (pieces), data-bin/multi30k_de_en.
 
-# shellcheck source=scripts/common.sh
+# shellcheck source=scripts/common.sh disable=SC2154  # take_options sets the options
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-from="" vocabulary=6000 force=false dry_run=false
-while (($#)); do
-  case $1 in
-    --from) value=$(value_of "$@"); from=$(from_caller "$value"); shift 2 ;;
-    --vocabulary) vocabulary=$(value_of "$@"); shift 2 ;;
-    --force) force=true; shift ;;
-    --dry-run) dry_run=true; shift ;;
-    --help | -h) show_help ;;
-    *) fail "unknown option $1; see --help" ;;
-  esac
-done
+take_options from= vocabulary=6000 -- "$@"
 
 name=multi30k_de_en
 require_package

@@ -26,29 +26,16 @@
 # chosen before translations are scored. The recipe's test_sets name all or some of the test sets: what stands before
 # the language in the names of their files.
 
-# shellcheck source=scripts/common.sh
+# shellcheck source=scripts/common.sh disable=SC2154  # take_options sets the options
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-name="" from="" source=de target=en tokenizer=none lowercase="" steps=() force=false dry_run=false
-subwords=subword-nmt merges="" vocabulary=""
-while (($#)); do
-  case $1 in
-    --name) name=$(value_of "$@"); shift 2 ;;
-    --from) value=$(value_of "$@"); from=$(from_caller "$value"); shift 2 ;;
-    --source) source=$(value_of "$@"); shift 2 ;;
-    --target) target=$(value_of "$@"); shift 2 ;;
-    --tokenizer) tokenizer=$(value_of "$@"); shift 2 ;;
-    --lowercase) lowercase=-lowercase; steps+=("$1"); shift ;;
-    --max-words | --max-ratio) value=$(value_of "$@"); steps+=("$1" "$value"); shift 2 ;;
-    --subwords) subwords=$(value_of "$@"); shift 2 ;;
-    --merges) merges=$(value_of "$@"); shift 2 ;;
-    --vocabulary) vocabulary=$(value_of "$@"); shift 2 ;;
-    --force) force=true; shift ;;
-    --dry-run) dry_run=true; shift ;;
-    --help | -h) show_help ;;
-    *) fail "unknown option $1; see --help" ;;
-  esac
-done
+take_options name= from= source=de target=en tokenizer=none lowercase max-words= max-ratio= subwords=subword-nmt \
+  merges= vocabulary= -- "$@"
+steps=(--tokenizer "$tokenizer" ${max_words:+--max-words "$max_words"} ${max_ratio:+--max-ratio "$max_ratio"})
+suffix=""  # of the protocols
+if [[ $lowercase == true ]]; then
+  steps+=(--lowercase) suffix=-lowercase
+fi
 [[ -n $name ]] || fail "--name is missing; see --help"
 [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || fail "--name takes letters, digits, '.', '_' and '-', got $name"
 [[ $tokenizer == @(none|moses) ]] || fail "--tokenizer takes none or moses, got $tokenizer"
@@ -72,7 +59,7 @@ esac
 
 require_package
 corpus=("$python" -m fairseq_powernorm.corpora.parallel_text --from "${from:-DIR}" --languages "$source,$target"
-  --tokenizer "$tokenizer" "${steps[@]}")
+  "${steps[@]}")
 if [[ $dry_run == false ]] && { [[ $force == true ]] || ! is_prepared "$name"; }; then
   "${corpus[@]}" >/dev/null  # reads all of it, before anything is removed
   force=true  # what an earlier preparation left may be of other text
@@ -85,11 +72,11 @@ binarize "$name" "$source" "$target"
 
 if [[ $tokenizer == moses ]]; then
   texts="raw: data/$name/raw, tokenized: data/$name/text, retokenize: false"
-  protocols="protocol: tokenized$lowercase, further: [detokenized$lowercase]"
+  protocols="protocol: tokenized$suffix, further: [detokenized$suffix]"
 elif [[ $subwords == sentencepiece ]]; then
-  texts="raw: data/$name/raw" protocols="protocol: detokenized$lowercase"
+  texts="raw: data/$name/raw" protocols="protocol: detokenized$suffix"
 else
-  texts="raw: data/$name/text" protocols="protocol: tokenized$lowercase"
+  texts="raw: data/$name/text" protocols="protocol: tokenized$suffix"
 fi
 printf '%s\n' "for a recipe:" "  recipe: {$texts, binarized: data-bin/$name, source: $source, target: $target}" \
   "  score: {$protocols}" "  generate: {remove-bpe: $remove_bpe}" >&2

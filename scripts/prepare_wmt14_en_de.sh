@@ -18,4 +18,5 @@
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+own_switches=()
 prepare_from_archives wmt14_en_de wmt14 en de 32764 "tokenized raw reference bpe" "$@"

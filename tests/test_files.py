@@ -1,6 +1,7 @@
 """Atomic writing, locks, room on the disk, strict reading."""
 
 import errno
+import os
 import subprocess
 import sys
 import time
@@ -108,6 +109,18 @@ def test_a_second_process_waits_for_the_first_and_for_what_it_started(tmp_path):
     holder.wait()
     with exclusive(tmp_path):
         assert time.monotonic() - began > 1
+
+
+def test_a_program_reads_and_writes_utf8_in_any_locale():
+    program = (
+        "import sys; from fairseq_powernorm.files import read_and_write_utf8; read_and_write_utf8()\n"
+        "print(sys.flags.utf8_mode, sys.argv[1:], chr(223))"
+    )
+    variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, "größe"], capture_output=True, env={**os.environ, **variables}, check=True
+    )
+    assert done.stdout.decode() == "1 ['größe'] ß\n"
 
 
 def test_free_space_is_judged_by_the_disk_of_a_folder_that_does_not_exist_yet(limit_disk, tmp_path):

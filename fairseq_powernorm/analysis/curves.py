@@ -21,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..files import atomic_write, read_lines, refuse_to_overwrite, run_command_line
+from ..scoring.runs import run_folders
 from .bar_chart import COLORS, DOTS_PER_INCH, OTHER_COLOR
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ def read_runs(folder: Path) -> list[Point]:
         raise ValueError(f"{folder}: no such folder of runs")
     points: list[Point] = []
     order = {norm: place for place, norm in enumerate(COLORS)}
-    logs = [path for path in folder.glob("*/seed*/train.log") if path.parent.name.removeprefix("seed").isdecimal()]
+    logs = [path / "train.log" for path in run_folders(folder) if (path / "train.log").is_file()]
     for path in sorted(logs, key=lambda path: (order.get(path.parents[1].name, len(order)), path)):
         found = read_log(path, path.parents[1].name, int(path.parent.name.removeprefix("seed")))
         if not found:

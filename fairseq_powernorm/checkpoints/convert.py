@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import refuse_to_overwrite, run_command_line
-from .io import Checkpoint, save_checkpoint
+from .io import Checkpoint, model_flags, save_checkpoint
 from .legacy_format import Meter, load_any_format
 from .model_layout import RELEASED_BUFFERS, check_names, modernize
 
@@ -59,23 +59,6 @@ SIZES = tuple(
 )
 DROPOUTS = {"dropout": 0.1, "attention_dropout": 0.0, "activation_dropout": 0.0}
 """Stock fairseq's defaults, for flags older than a checkpoint's fairseq; our architectures have others."""
-
-
-def model_flags(state: Checkpoint) -> dict[str, Any]:
-    """A copy of the flags that a checkpoint's model was built by: ``args`` (to fairseq 0.9) or ``cfg.model``.
-
-    Raises:
-        ValueError: there are none, or they are not those of a command line.
-    """
-    found = state.get("args")
-    if found is None:
-        found = (state.get("cfg") or {}).get("model")
-    if isinstance(found, Mapping):  # fairseq-hydra-train's
-        return dict(found)
-    if not isinstance(found, argparse.Namespace):
-        what = "none" if found is None else f"a {type(found).__name__}"
-        raise ValueError(f"expected the model's flags in 'args' or cfg.model, found {what}")
-    return dict(vars(found))
 
 
 def recognize(flags: Mapping, model: Mapping[str, Any]) -> str:
@@ -201,6 +184,8 @@ def holds_meter(value: Any) -> bool:
 def convert_state(state: Checkpoint, file_name: str) -> Checkpoint:
     """Converts a loaded checkpoint; see :func:`convert_checkpoint`."""
     flags = model_flags(state)
+    if not flags:
+        raise ValueError("expected the model's flags in 'args' or cfg.model, found none")
     kind = recognize(flags, state["model"])
     logger.info("%s is a checkpoint of %s (%s)", file_name, kind, flags.get("arch"))
     check_supported(flags)

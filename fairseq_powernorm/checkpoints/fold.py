@@ -19,8 +19,7 @@ from ..flags import stack_spec
 from ..norms.batch_statistics import BatchStatisticsNorm
 from ..norms.registry import FOLDED, build_from_spec
 from ..norms.spec import DECODER_SITES, ENCODER_SITES, NormSpec
-from .convert import model_flags
-from .io import Checkpoint, load_checkpoint, save_checkpoint
+from .io import Checkpoint, load_checkpoint, model_flags, save_checkpoint
 from .model_layout import MODULE_OF_SITE
 
 logger = logging.getLogger(__name__)
@@ -35,8 +34,7 @@ LINEAR_LAYERS = {
 
 def folded_sites(state: Checkpoint) -> list[str]:
     """The flags of the sites whose norm has been folded, by a checkpoint's own flags; none if it holds no flags."""
-    flags = state.get("args") or (state.get("cfg") or {}).get("model") or {}
-    values = vars(flags) if isinstance(flags, argparse.Namespace) else flags
+    values = model_flags(state)
     names = [f"{stack}_norm_{site}" for stack, sites in SITES.items() for site in sites]
     return [name for name in names if values.get(name) == FOLDED]
 

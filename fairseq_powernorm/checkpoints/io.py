@@ -1,5 +1,6 @@
 """Reading and writing fairseq checkpoints: torch's safety check stays on, and a bad file is named in one line."""
 
+import argparse
 import errno
 import pickle
 from collections.abc import Mapping
@@ -106,3 +107,10 @@ def number_of_updates(state: Checkpoint) -> int:
     """The optimizer updates that a checkpoint was taken after; 0 if it does not say."""
     history = state.get("optimizer_history") or [{}]
     return int(history[-1].get("num_updates", 0))
+
+
+def model_flags(state: Checkpoint) -> dict[str, Any]:
+    """A copy of the flags that a checkpoint's model was built by, ``args`` (to fairseq 0.9) or ``cfg.model``; none if
+    it does not say."""
+    found = state.get("args") or (state.get("cfg") or {}).get("model") or {}
+    return dict(vars(found) if isinstance(found, argparse.Namespace) else found)  # the latter by fairseq-hydra-train

@@ -1,4 +1,4 @@
-"""fairseq-preprocess with its input looked at before, and its output compared with it after.
+"""fairseq-preprocess, with its input checked before and its output compared with the input after.
 
     python -m fairseq_powernorm.corpora.binarize --text data/x/bpe --destination data-bin/x --languages de,en
 
@@ -9,7 +9,6 @@ a line, in the order of fairseq's numbers (``test``, ``test1``, …).
 import argparse
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -18,13 +17,12 @@ from pathlib import Path
 
 from ..files import atomic_write, run_command_line
 from .parallel_lines import find_splits, number_of_workers, read_rows
-from .plain_text import CONTROL_SYMBOLS
+from .plain_text import CONTROL_SYMBOLS, FAIRSEQ_SPACES
 
 logger = logging.getLogger(__name__)
 
 POSITIONS = 1024  # fairseq's default of --max-source-positions and --max-target-positions
 LINES_READ_BACK = 1000  # of each side of a split, evenly spaced; the lengths of all lines are compared
-_OTHER_WHITE_SPACE = re.compile(r"[^\S ]")
 
 
 def fairseq_names(splits: dict[str, list[Path]]) -> dict[str, str]:
@@ -34,11 +32,11 @@ def fairseq_names(splits: dict[str, list[Path]]) -> dict[str, str]:
 
 
 def check_text(splits: dict[str, list[Path]]) -> None:
-    """Looks for what fairseq would read otherwise than it stands there.
+    """Checks that fairseq will read every line and word as it is written.
 
     Raises:
-        ValueError: sides of different lengths, a line without words, white space that is not U+0020 (fairseq parts
-            words or lines at it), or one of fairseq's control symbols; the message names file and line.
+        ValueError: sides of different lengths, a line without words, white space that is not U+0020 (at which fairseq
+            would split words or lines), or one of fairseq's control symbols; the message names file and line.
     """
     for split, paths in splits.items():
         rows = too_long = 0
@@ -47,7 +45,7 @@ def check_text(splits: dict[str, list[Path]]) -> None:
                 words = line.split(" ")
                 if not line.strip():
                     raise ValueError(f"{path}, line {rows}: empty")
-                if (found := _OTHER_WHITE_SPACE.search(line)) is not None:
+                if (found := FAIRSEQ_SPACES.search(line)) is not None:
                     raise ValueError(f"{path}, line {rows}: white space other than U+0020, {found[0]!r}")
                 if (symbol := next((symbol for symbol in CONTROL_SYMBOLS if symbol in words), None)) is not None:
                     raise ValueError(f"{path}, line {rows}: {symbol} is one of fairseq's control symbols")
@@ -159,6 +157,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, required=True, help="file for the output of fairseq-preprocess")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("fairseq").setLevel(logging.WARNING)  # it says what it loads, and what is not installed
     binarize(arguments.text, arguments.destination, arguments.languages.split(","), arguments.log)
 
 

@@ -4,8 +4,8 @@
 
 The splits are ``train``, ``valid`` and every one whose name begins with ``test``. ``text/`` gets what is trained on:
 single spaces between words (:mod:`.plain_text`), tokenised and lower-cased if that is asked for. ``raw/`` gets the test
-sets with single spaces and nothing else, the references of detokenised BLEU. Training and validation pairs that have
-nothing to be seen on one side are left out; test sets stay whole, since their lines are numbered by others too.
+sets with single spaces and nothing else, the references of detokenised BLEU. Training and validation pairs
+with a blank side are left out. A blank line in a test set is an error: its lines are numbered by others too.
 """
 
 import argparse
@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 TOKENIZERS = ("none", "moses")
 BLANK, LONG, SPACES, SYMBOLS = "blank", "long", "spaces", "symbols"
 SAID = {
-    BLANK: "left out, with nothing to be seen on one side",
-    LONG: "left out by length or ratio",
+    BLANK: "left out because a side is blank",
+    LONG: "left out because of their length or ratio",
     SPACES: "with other white space than U+0020 (a carriage return, a no-break space, …), which became U+0020",
-    SYMBOLS: "with <s>, <pad>, </s> or <unk>, fairseq's control symbols; their subwords keep them apart from these",
+    SYMBOLS: "with <s>, <pad>, </s> or <unk>, which are split in subwords: to fairseq they are control symbols",
 }
 
 
@@ -100,7 +100,7 @@ class Block:
 
 
 def prepare_rows(rows: list[Row], steps: Steps, split: str) -> Block:
-    """A block of a split's pairs, prepared; those that a training cannot use are left out, those of tests are not."""
+    """A block of a split's pairs, prepared, without those that are blank or that the filter leaves out."""
     block = Block()
     for number, row in enumerate(rows):
         if any(map(OTHER_SPACES.search, row)):
@@ -123,7 +123,7 @@ def prepare_rows(rows: list[Row], steps: Steps, split: str) -> Block:
 
 
 def prepare_split(split: str, paths: list[Path], steps: Steps, workers: int | None = None) -> Iterator[Block]:
-    """The blocks of a split; says at the end what was found, with the numbers of the first lines.
+    """The blocks of a split; logs at the end what was changed or left out, with the numbers of the first lines.
 
     Raises:
         ValueError: see :func:`.parallel_lines.read_rows`; a test set has a blank line, or no pair is left.
@@ -136,8 +136,8 @@ def prepare_split(split: str, paths: list[Path], steps: Steps, workers: int | No
             said[what] += [read + number + 1 for number in numbers]
         if BLANK in block.said and split.startswith("test"):
             raise ValueError(
-                f"{paths[block.first_blank]}, line {said[BLANK][0]}: empty, or nothing to be seen in it; a test set "
-                "needs words in every line"
+                f"{paths[block.first_blank]}, line {said[BLANK][0]}: blank, without a visible character; a test "
+                "set needs words in every line"
             )
         read, kept = read + count, kept + len(block.text)
         yield block

@@ -1,14 +1,14 @@
-"""One idea of a space, of a line and of a word, for every tool that a text goes through.
+"""One definition of white space, blank lines and control symbols for all tools that read the text.
 
-| who | takes for a space |
+| tool | white space |
 |---|---|
-| fairseq, and the sacreBLEU protocols of detokenised text | what ``str.isspace`` says, 29 characters |
-| multi-bleu.perl, and the protocols of tokenised text | U+0020 and five of ASCII's control characters |
+| fairseq, and the protocols of detokenised text | ``str.isspace``: 29 characters |
+| multi-bleu.perl, and the protocols of tokenised text | U+0020 and five control characters of ASCII |
 | subword-nmt | U+0020 |
 | sentencepiece | U+0020 and its own sign for it, U+2581 |
 
-For a line end ``str.splitlines`` takes ten of these characters, and fairseq a lone carriage return. So what one tool
-calls a word is two to the next, and a line two lines. :func:`single_spaces` leaves U+0020 alone, at which all agree.
+``str.splitlines`` ends lines at ten of these characters, and fairseq at a lone carriage return. So what is one word or
+line to one tool is two to another. After :func:`single_spaces` a line has U+0020 alone, on which all agree.
 """
 
 import re
@@ -17,9 +17,10 @@ from collections.abc import Sequence
 import regex
 
 SENTENCEPIECE_SPACE = "\u2581"
-CONTROL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")  # of fairseq's dictionaries: a word like these is read as one
+CONTROL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")  # of fairseq's dictionaries, where a word like these becomes one
 
-OTHER_SPACES = re.compile(rf"[^\S ]|{SENTENCEPIECE_SPACE}")
+FAIRSEQ_SPACES = re.compile(r"[^\S ]")  # other than U+0020
+OTHER_SPACES = re.compile(rf"[^\S ]|{SENTENCEPIECE_SPACE}")  # and those of any tool
 _INVISIBLE = regex.compile(r"[\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]*")
 
 
@@ -29,23 +30,23 @@ def single_spaces(line: str) -> str:
 
 
 def is_blank(line: str) -> bool:
-    """Whether a line has nothing to be seen in it but spaces, control and format characters, byte order marks."""
+    """Whether a line has no visible character: only spaces, control and format characters, fillers."""
     return _INVISIBLE.fullmatch(line) is not None
 
 
 def names_control_symbol(line: str) -> bool:
-    """Whether one of :data:`CONTROL_SYMBOLS` stands in a line, as a word or in one, of which it may become a piece."""
+    """Whether a line contains one of :data:`CONTROL_SYMBOLS`, as a word or in one, where it may become a subword."""
     return "<" in line and any(symbol in line for symbol in CONTROL_SYMBOLS)
 
 
 def split_control_symbols(pieces: Sequence[str], mark: str) -> list[str]:
-    """Subwords of which none is one of fairseq's control symbols: those that are, are two, ``<`` and the rest.
+    """Splits every subword that is one of fairseq's control symbols in two: ``<`` and the rest.
 
-    Joined again, they are the same word, so there is nothing to undo in translations.
+    Joined again they are the same word, so nothing has to be undone in translations.
 
     Args:
         pieces: the subwords of a line.
-        mark: what the subword tool writes behind a piece that its word goes on after: ``"@@"``, or nothing.
+        mark: what the subword tool appends to all but the last piece of a word: ``"@@"``, or nothing.
     """
     if not any(piece in CONTROL_SYMBOLS for piece in pieces):
         return list(pieces)

@@ -2,9 +2,9 @@
 
     python -m fairseq_powernorm.corpora.sentencepiece_bpe --text data/x/text --destination data/x/bpe --vocabulary 8000
 
-White space is U+0020 before sentencepiece sees it (:mod:`.plain_text`), and a piece that is one of fairseq's control
-symbols is split in two. What else happens to the text is its normalisation's: ``identity`` keeps every character, so
-that pieces are the text again; ``nmt_nfkc``, sentencepiece's default, makes ``...`` of ``…`` and much like it.
+All white space becomes U+0020 first (:mod:`.plain_text`), and a piece that is one of fairseq's control symbols is split
+in two. The normalisation ``identity`` changes nothing else, so the text can be restored from its pieces; ``nmt_nfkc``,
+sentencepiece's default, replaces characters such as ``…`` by ``...``.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def read_split(text: str | Path, split: str, languages: list[str]) -> list[list[
     for path, lines in zip(paths, sides, strict=True):
         for number, line in enumerate(lines, start=1):
             if is_blank(line):
-                raise ValueError(f"{path}, line {number}: empty, or nothing to be seen; remove the pair from both")
+                raise ValueError(f"{path}, line {number}: empty, no visible character; remove the pair from both")
     return [[single_spaces(line) for line in lines] for lines in sides]
 
 

@@ -3,9 +3,9 @@
     python -m fairseq_powernorm.corpora.subword_bpe --text data/x/tokenized --destination data/x/bpe --merges 10000
 
 The merges are those of ``subword-nmt learn-bpe`` on the training text of all languages, one after the other, and the
-text that of ``subword-nmt apply-bpe``; what is ours is that words are counted and split by all cores. Two words differ:
-one that has white space in it to fairseq is several, and where a subword would read as something else (one of fairseq's
-control symbols, or a last one that ends in ``@@``, behind which fairseq takes the word to go on), it is two.
+text that of ``subword-nmt apply-bpe``; what is ours is that words are counted and split by all cores. Two things that
+fairseq would misread differ: words end at all of fairseq's white space, and a subword is split in two if it is one of
+fairseq's control symbols, or the last of its word and ends in ``@@``.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..files import atomic_write, read_lines, run_command_line
 from .parallel_lines import Row, find_splits, map_blocks, map_lines, read_rows
-from .plain_text import OTHER_SPACES, names_control_symbol, single_spaces, split_control_symbols
+from .plain_text import FAIRSEQ_SPACES, names_control_symbol, split_control_symbols
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +31,8 @@ WORDS_REMEMBERED = 200_000  # split words that a process keeps, some 100 MB
 
 
 def count_words(rows: list[Row]) -> Counter[str]:
-    """How often each word stands in a block of lines; see :mod:`.plain_text` for what a word is."""
-    return Counter(word for row in rows for line in row for word in words_of(line))
-
-
-def words_of(line: str) -> list[str]:
-    """The words of a line, see :mod:`.plain_text`."""
-    return single_spaces(line).split()
+    """How often each word stands in a block of lines; words are what fairseq takes for one."""
+    return Counter(word for row in rows for line in row for word in line.split())
 
 
 def learn_merges(paths: list[Path], merges: int, workers: int | None = None) -> str:
@@ -88,8 +83,8 @@ def read_codes(path: Path) -> BPE:
 
 def encode_line(line: str, bpe: BPE) -> str:
     """A line in subwords, ``@@`` behind those that a word goes on after."""
-    if OTHER_SPACES.search(line):
-        line = single_spaces(line)
+    if FAIRSEQ_SPACES.search(line):
+        line = " ".join(line.split())
     encoded = bpe.process_line(line)
     if "@@" not in line and not names_control_symbol(line):
         return encoded

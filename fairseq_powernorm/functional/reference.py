@@ -181,3 +181,23 @@ def group_scaling(x: Tensor, groups: int, eps: float) -> tuple[Tensor, Callable[
         return grad_x
 
     return scaled, backward
+
+
+def rms_norm(x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Backward]:
+    """RMSNorm (Zhang, Sennrich 2019): x̂ = x/√(q + ε), q the mean of x² of a token over its channels; ``bias`` is 0."""
+    channels, y = x.size(1), torch.full_like(x, math.nan)
+    normalized, grad_factors = torch.full_like(x, math.nan), {}
+    for row in real_rows(padding):
+        root = torch.sqrt(sum(x[row] ** 2) / channels + eps)
+        normalized[row] = x[row] / root
+        y[row] = weight * normalized[row] + bias
+        outer = torch.outer(normalized[row], normalized[row])
+        grad_factors[row] = (torch.eye(channels, dtype=x.dtype) - outer / channels) / root
+
+    def backward(grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        grad_x, rows = torch.zeros_like(x), list(grad_factors)
+        for row in rows:
+            grad_x[row] = grad_factors[row].T @ (weight * grad[row])
+        return grad_x, (grad[rows] * normalized[rows]).sum(dim=0), grad[rows].sum(dim=0)
+
+    return y, backward

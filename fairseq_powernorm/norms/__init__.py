@@ -1,1 +1,1 @@
-"""The norms as torch modules: parameters, running statistics, and which statistics a pass goes by."""
+"""The norms as torch modules, each with its declaration: parameters, statistics, and which of them a pass uses."""

@@ -28,7 +28,7 @@ class BatchStatisticsNorm(RunningStatistics):
 
     Attributes:
         joins_updates: whether :func:`~fairseq_powernorm.norms.update.one_update` concerns the norm.
-        observed_vectors: how many vectors (C,) a training pass uses, beside the number of tokens.
+        observed_vectors: how many vectors (C,) a training pass uses, in addition to the number of tokens.
         reduce: sums over ranks.
         update: the update that is under way, or None: then every training pass updates the statistics.
         gathered: what recalibration sums up, or None.

@@ -1,4 +1,4 @@
-"""What a norm declares beside its class, and everything else derives from: flags, help, tests, tables, charts."""
+"""What a norm declares in its class; flags, help, tests, tables and charts derive from it."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What stands where a norm was, once its constants have gone into the linear layers behind it."""
+"""The module in place of a norm whose constants were folded into the linear layers after it."""
 
 from torch import Tensor, nn
 

@@ -16,7 +16,7 @@ from .token_norm import ModuleOptions, check_decay, check_warmup
 
 class PowerNorm(SquareMeanNorm):
     """Training: y = γ ⊙ x/√(ψ²_{t−1} + ε) + β, then ψ²_t = α ψ²_{t−1} + (1 − α) ψ_B²; the backward pass is the paper's
-    approximate one and moves ν. Evaluation: running ψ².
+    approximate one and updates ν. Evaluation: running ψ².
 
     During the first ``warmup_updates`` optimizer updates it normalises by the batch, forward and backward (it is PN-V
     then), while ψ² and ν follow. Updates are counted by whoever trains: fairseq calls ``set_num_updates`` before each
@@ -24,7 +24,7 @@ class PowerNorm(SquareMeanNorm):
 
     Attributes:
         running_square_mean: ψ² (C,), starts at 1.
-        gradient_projection: ν (C,), starts at 0, of a loss that is not scaled; moved by backward passes, of no use in
+        gradient_projection: ν (C,), starts at 0, of a loss that is not scaled; updated by backward passes, of no use in
             evaluation.
         warming_up: whether the batch's own statistics are used.
     """

@@ -21,7 +21,7 @@ class PowerNormReleased(SquareMeanNorm):
     While t ≤ W the rows are divided by ψ_B, later by φ as it was before the call. The backward pass is
     :func:`~fairseq_powernorm.functional.power_norm_released.power_norm_released`. Evaluation: φ.
 
-    So ``warmup_updates`` counts *forward calls* here (gradient accumulation shortens the warm-up), every call moves φ
+    So ``warmup_updates`` counts *forward calls* here (gradient accumulation shortens the warm-up), every call updates φ
     and E whatever becomes of the update, padding gets a gradient, and one inf in a gradient makes E NaN for good. Only
     one trait of the release is left out: its statistics fall to half precision with the model, ours stay float32.
 

@@ -41,12 +41,12 @@ def gather_statistics(model: nn.Module) -> Iterator[None]:
 
     Put forward passes of training batches into the block, in evaluation mode, so that dropout is off. Each norm
     normalises by the batch's own statistics there, as ``torch.optim.swa_utils.update_bn`` has BatchNorm do. Going by
-    the running ones instead would feed every norm behind the first with activations that depend on the very values
+    the running ones instead would feed every norm after the first with activations that depend on the very values
     that are to be replaced, and the estimate would carry their error on; so it is a function of weights and data.
 
     The new value is the mean over all real tokens, of all ranks: ψ² ← Σ_b n_b ψ_b² / Σ_b n_b, n_b the tokens of batch
     b, which is the quadratic mean of the batches' union; likewise μ. For σ² it is, as in ``update_bn``, the mean of
-    the batches' σ_b² around their own μ_b (there unweighted), what normalisation in training goes by on average: the
+    the batches' σ_b² around their own μ_b (there unweighted), what normalisation in training uses on average: the
     variance of the batches' means is left out. ν and counters play no part in evaluation and stay as they are.
 
     With a process group each rank runs its own batches, any number of them, and one collective at the end of the

@@ -10,6 +10,7 @@ from .layer_norm import LayerNorm
 from .pn_v import PNV
 from .power_norm import PowerNorm
 from .power_norm_released import PowerNormReleased
+from .rms_norm import RMSNorm
 from .spec import NormSpec, StackSpec
 from .token_norm import ModuleOptions, TokenNorm
 
@@ -17,6 +18,7 @@ NORMS: dict[str, type[TokenNorm]] = {
     norm.declaration.name: norm
     for norm in (
         LayerNorm,
+        RMSNorm,
         BatchNorm,
         PNV,
         PowerNorm,
@@ -26,7 +28,7 @@ NORMS: dict[str, type[TokenNorm]] = {
 """Every norm by its name, in the order of tables and charts."""
 
 FOLDED = "folded"
-"""In a checkpoint's flags: a site whose norm has gone into the linear layer behind it. Not to be chosen."""
+"""In a checkpoint's flags: a site whose norm was folded into the linear layer after it. Not to be chosen."""
 
 
 def available_norms() -> tuple[str, ...]:

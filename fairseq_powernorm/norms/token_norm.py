@@ -17,7 +17,7 @@ class ModuleOptions(TypedDict, total=False):
 
     Attributes:
         elementwise_affine: whether there are γ and β at all; True if left out.
-        bias: whether there is β; True if left out. (``rms`` has none.)
+        bias: whether there is β; True if left out, for a norm whose definition has one.
         device: of parameters and statistics.
         dtype: of the parameters; statistics are float32 or wider.
     """

@@ -19,8 +19,8 @@ class OneUpdate:
     Attributes:
         taken: whether the optimizer made its step. Set it to False where it did not (an overflow under loss scaling):
             the statistics then stay as they were before the update.
-        ignored: whether what passes through now is to be left out of all statistics (a rank without data that keeps
-            the others company).
+        ignored: whether what passes through now is to be left out of all statistics (the dummy batch of a rank that
+            has run out of data).
         loss_scale: the factor that the loss is multiplied by before its backward pass; ν is kept for a factor of 1.
     """
 
@@ -76,14 +76,14 @@ def one_update(model: nn.Module, loss_scale: float | Tensor = 1.0) -> Iterator[O
 
     All its micro-batches are normalised by the running statistics as they were before it, and at its end these move
     once, by the mean over the real tokens of all micro-batches. So ``alpha`` is the decay per update however many
-    micro-batches there are, and behind the warm-up ``power`` computes with k micro-batches what it would with their
+    micro-batches there are, and after the warm-up ``power`` computes with k micro-batches what it would with their
     union. (batch and pn-v divide by the micro-batch's own statistics; σ² follows the mean of the micro-batches'
     variances.) Where the block ends with an exception, or with ``taken`` False, no statistic moves.
 
     A block within another one of the same model is an update of its own (fairseq repeats a batch so under ``--amp``).
     The norms of a compiled model (``torch.compile``) run uncompiled in a block: what they note down is no tensor.
 
-    Without such a block a norm moves its statistics in every pass. ``power-released`` does so in any case. fairseq's
+    Without such a block a norm updates its statistics in every pass. ``power-released`` does so in any case. fairseq's
     trainer is given one for each update by the plugin.
 
     Args:

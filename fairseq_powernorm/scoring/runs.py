@@ -60,6 +60,12 @@ class Run:
         return self.folder / test_set / f"reference{suffix}.txt"
 
 
+def run_folders(folder: str | Path) -> list[Path]:
+    """The folders NORM/seedN below a recipe's, sorted; those of a sweep over a flag, seedN,KEY=VALUE, are left out."""
+    found = Path(folder).glob("*/seed*")
+    return sorted(path for path in found if path.is_dir() and path.name.removeprefix("seed").isdecimal())
+
+
 def read_runs(folder: Path) -> list[Run]:
     """The finished runs below a recipe's folder; one that is not trained or not scored is left out with a warning.
 
@@ -70,7 +76,7 @@ def read_runs(folder: Path) -> list[Run]:
     if not Path(folder).is_dir():
         raise ValueError(f"{folder}: no such folder of runs")
     runs: dict[tuple[str, int], Run] = {}
-    for run_folder in sorted(path for path in Path(folder).glob("*/seed*") if path.is_dir()):
+    for run_folder in run_folders(folder):
         if not (run_folder / "run.json").exists():
             logger.warning("%s is left out: no run.json, training has not finished", run_folder)
             continue

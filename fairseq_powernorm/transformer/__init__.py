@@ -1,11 +1,11 @@
-"""fairseq's Transformer with chosen norms; importing this registers the model and its architectures with fairseq."""
+"""fairseq's Transformer with chosen norms; importing this registers the model and its architectures with fairseq, and
+wraps the functions of fairseq's that :mod:`~fairseq_powernorm.transformer.fairseq_patches` lists."""
 
 from ..checkpoints.safe_globals import allow_checkpoint_classes
-from . import architectures
+from . import architectures, fairseq_patches
 from .model import PowerNormTransformerModel
-from .plain_settings import forbid_eval
 
 allow_checkpoint_classes()
-forbid_eval()
+fairseq_patches.install()
 
 __all__ = ["PowerNormTransformerModel", "architectures"]

@@ -2,9 +2,11 @@
 
 from fairseq.models import register_model_architecture
 from fairseq.models.transformer.transformer_legacy import base_architecture
+from omegaconf import OmegaConf
 
 from ..flags import fill_in_defaults
-from .model import MODEL_NAME
+from .hydra_flags import as_command_line
+from .model import MODEL_NAME, PowerNormTransformerModel
 from .norm_flags_of_checkpoints import inherit_norm_flags
 
 SIZES = {
@@ -26,7 +28,7 @@ def preset(args, channels: int, ffn: int, heads: int, layers: int, dropout: floa
     """Fills in an architecture, in place, where the command line has not.
 
     Args:
-        args: the model's namespace.
+        args: the model's namespace, or its group in the configuration of fairseq-hydra-train.
         channels: C of both stacks.
         ffn: width of the feed-forward block.
         heads: attention heads.
@@ -36,6 +38,11 @@ def preset(args, channels: int, ffn: int, heads: int, layers: int, dropout: floa
     Raises:
         FlagError: see :func:`fairseq_powernorm.flags.fill_in_defaults`; or a checkpoint to fine-tune cannot be read.
     """
+    if OmegaConf.is_config(args):
+        flags = as_command_line(PowerNormTransformerModel, args)
+        preset(flags, channels, ffn, heads, layers, dropout)
+        args.update(vars(flags))
+        return
     for stack in ("encoder", "decoder"):
         set_default(args, f"{stack}_embed_dim", channels)
         set_default(args, f"{stack}_ffn_embed_dim", ffn)

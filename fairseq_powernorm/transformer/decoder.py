@@ -9,7 +9,7 @@ from ..norms.registry import build_from_spec
 from ..norms.spec import StackSpec
 from ..norms.token_norm import hand_padding_mask
 from .decoder_layer import PowerNormTransformerDecoderLayer
-from .wrapping import wrap_layer
+from .layer_wrappers import wrap_layer
 
 
 class PowerNormTransformerDecoder(TransformerDecoderBase):

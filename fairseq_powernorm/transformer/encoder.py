@@ -7,7 +7,7 @@ from ..norms.registry import build_from_spec
 from ..norms.spec import StackSpec
 from ..norms.token_norm import hand_padding_mask
 from .encoder_layer import PowerNormTransformerEncoderLayer
-from .wrapping import wrap_layer
+from .layer_wrappers import wrap_layer
 
 
 class PowerNormTransformerEncoder(TransformerEncoderBase):

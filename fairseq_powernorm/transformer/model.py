@@ -13,38 +13,12 @@ from torch import nn
 from ..flags import add_norm_flags, stack_spec
 from ..kernels.operators import describe
 from ..norms.registry import describe_stack
-from . import restarts, trainer_hooks
 from .decoder import PowerNormTransformerDecoder
 from .encoder import PowerNormTransformerEncoder
-from .plain_settings import forbid_eval
 
 logger = logging.getLogger(__name__)
 
 MODEL_NAME = "powernorm_transformer"
-
-
-def as_command_line(model: type[TransformerModel], args) -> argparse.Namespace:
-    """The flags of a model as fairseq-train has them, from those or from the configuration of ``fairseq-hydra-train``
-    (``+model._name=powernorm_iwslt_de_en +model.norm_type=power``), whose values pass no parser.
-
-    Raises:
-        ValueError: a flag does not take a value.
-    """
-    if not OmegaConf.is_config(args):
-        return args
-    parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
-    model.add_args(parser)
-    given = OmegaConf.to_container(args, resolve=True)
-    for action in parser._actions:
-        value = given.get(action.dest)
-        if value is None or isinstance(value, bool):
-            continue
-        try:
-            given[action.dest] = parser._get_value(action, str(value))
-            parser._check_value(action, given[action.dest])
-        except argparse.ArgumentError as error:
-            raise ValueError(str(error).replace("argument ", "")) from None
-    return argparse.Namespace(**{**vars(parser.parse_args([])), **given})
 
 
 @register_model(MODEL_NAME)
@@ -68,19 +42,17 @@ class PowerNormTransformerModel(TransformerModel):
 
     @classmethod
     def build_model(cls, args, task) -> "PowerNormTransformerModel":
-        """Builds the model, and lets a trainer of this process tell its norms what they have to know.
+        """Builds the model.
 
         Raises:
             ValueError: ``FAIRSEQ_POWERNORM_KERNELS`` asks for what there is not.
         """
-        args = as_command_line(cls, args)
+        if OmegaConf.is_config(args):  # fairseq-hydra-train's, see hydra_flags
+            args = argparse.Namespace(**OmegaConf.to_container(args, resolve=True))
         device_type = "cuda" if torch.cuda.is_available() and not getattr(args, "cpu", False) else "cpu"
         for stack in ("encoder", "decoder"):
             logger.info("norms of the %s: %s", stack, describe_stack(stack_spec(args, stack)))
         logger.info("batch norms are trained by %s", describe(device_type))
-        forbid_eval()
-        restarts.install()
-        trainer_hooks.install()
         return super().build_model(args, task)
 
     @classmethod

@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.io import Checkpoint, load_checkpoint
+from ..checkpoints.io import Checkpoint, load_checkpoint, model_flags
 from ..checkpoints.resume import LAST_NAME
 from ..flags import AUTO, DEFAULTS, FlagError, stack_spec
 from ..norms.registry import FOLDED, settings_of
@@ -25,8 +25,7 @@ INHERITED = tuple(name for name in DEFAULTS if name != "norm_sync")  # which bel
 def flags_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
     """The flags of a checkpoint's model, with what older versions did not store filled in; None if it is not one of
     this package's."""
-    found = checkpoint.get("args") or (checkpoint.get("cfg") or {}).get("model")
-    flags = dict(vars(found)) if isinstance(found, argparse.Namespace) else {}
+    flags = model_flags(checkpoint)
     return {**DEFAULTS, **flags} if "norm_type" in flags else None
 
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import torch
 
-from fairseq_powernorm import execution
+from fairseq_powernorm.pipeline import provenance
 
 
 def calls_of(take_turns, names, passes, rounds, warmup):
@@ -103,12 +103,12 @@ def test_results_do_not_make_a_commit_dirty(tmp_path, monkeypatch):
     git("init")
     git("add", ".")
     git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "x")
-    monkeypatch.setattr(execution, "ROOT", tmp_path)
-    clean = execution.commit()
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    clean = provenance.commit()
     (tmp_path / "results" / "norms.csv").write_text("2\n")
-    assert execution.commit() == clean and "dirty" not in clean and clean != "unknown"
+    assert provenance.commit() == clean and "dirty" not in clean and clean != "unknown"
     (tmp_path / "code.py").write_text("2\n")
-    assert execution.commit() == f"{clean}-dirty"
+    assert provenance.commit() == f"{clean}-dirty"
 
 
 def test_every_cuda_device_is_waited_for(interleaved, monkeypatch):

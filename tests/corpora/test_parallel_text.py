@@ -59,14 +59,14 @@ def test_training_pairs_without_words_are_left_out_on_both_sides(text, tmp_path,
     prepare(text, tmp_path / "out")
     assert (tmp_path / "out" / "text" / "train.en").read_text() == "a\nc\n"
     assert "train: 2 pairs of 3" in caplog.messages
-    assert "train: 1 pairs left out, with nothing to be seen on one side (lines 2)" in caplog.messages
+    assert "train: 1 pairs left out because a side is blank (lines 2)" in caplog.messages
 
 
 @pytest.mark.parametrize("line", ["", " ", "\u200b", "\xad\u2060", "\u3164"])
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_test_set_needs_words_in_every_line(text, tmp_path, language, line):
     write(text, f"test.b.{language}", "x", line)
-    with pytest.raises(ValueError, match=rf"test.b.{language}, line 2: empty, or nothing to be seen in it"):
+    with pytest.raises(ValueError, match=rf"test.b.{language}, line 2: blank, without a visible character"):
         prepare(text, tmp_path / "out")
 
 
@@ -96,7 +96,7 @@ def test_training_pairs_are_left_out_by_length_and_ratio(text, tmp_path, caplog)
     write(text, "train.en.gz", "a b c", "a b c d e", "a | b")
     prepare(text, tmp_path / "out", max_words=4, max_ratio=2)
     assert lines_of(tmp_path / "out" / "text" / "train.de") == ["a b c d", "a | b"]  # bars stay, as in the test sets
-    assert any("1 pairs left out by length or ratio (lines 2)" in message for message in caplog.messages)
+    assert any("1 pairs left out because of their length or ratio (lines 2)" in message for message in caplog.messages)
     prepare(text, tmp_path / "out", max_ratio=1.2)
     assert lines_of(tmp_path / "out" / "text" / "train.de") == ["a | b"]
 

@@ -10,9 +10,10 @@ import fairseq_cli.train as program
 import pytest
 import torch
 
-from fairseq_powernorm.checkpoints import average, convert, fold, recalibrate
+from fairseq_powernorm.checkpoints import average, convert, fold
 from fairseq_powernorm.checkpoints.io import load_checkpoint
 from fairseq_powernorm.checkpoints.resume import PATIENCE, CannotResume, repair_last_checkpoint
+from fairseq_powernorm.transformer import recalibrate
 
 pytestmark = pytest.mark.slow
 

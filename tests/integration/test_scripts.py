@@ -1,15 +1,24 @@
 """The scripts: help, options, and a whole run from training to the table, twice."""
 
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
+import time
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
+from fairseq_powernorm.checkpoints.io import load_checkpoint
+from fairseq_powernorm.files import exclusive
+from fairseq_powernorm.pipeline.command_line import make_parser
+
 SCRIPTS = [
+    "ablation_study",
     "average",
     "batch_size_study",
     "benchmark_cuda",
@@ -28,6 +37,11 @@ def script(commands, root, name, *arguments, **options):
     return commands.run([root / "scripts" / f"{name}.sh", *arguments], **options)
 
 
+def options_of(verb):
+    (subparsers,) = make_parser()._subparsers._group_actions
+    return {word for word in subparsers.choices[verb]._option_string_actions if word.startswith("--")}
+
+
 def test_every_script_is_listed(root):
     assert sorted(path.stem for path in (root / "scripts").glob("*.sh")) == sorted([*SCRIPTS, "common"])
 
@@ -36,14 +50,20 @@ def test_every_script_is_listed(root):
 def test_help_names_every_option(commands, root, name, tmp_path):
     done = script(commands, root, name, "--help", cwd=tmp_path)
     text = (root / "scripts" / f"{name}.sh").read_text(encoding="utf-8")
+    if verb := re.search(r"^powernorm_run (\S+)", text, re.MULTILINE):
+        options = options_of(verb[1])
+        assert {"--recipe", "--run"} & options and done.returncode == 0 and f"scripts/{name}.sh" in done.stdout
+        assert all(option in done.stdout for option in options)
+        return
     common = (root / "scripts" / "common.sh").read_text(encoding="utf-8")
-    for function in ("prepare_from_archives", "stage_of_a_run"):  # whose options are those of the scripts that call it
-        if function in text:
-            text += re.search(rf"^{function}\(\) {{.*?^}}", common, re.MULTILINE | re.DOTALL)[0]
-    labels = re.findall(r"^\s+(--[a-z-]+(?: \| -[a-z-]+)*)\)|own_flags=\((.*)\)", text, re.MULTILINE)
-    options = {word for pair in labels for word in "".join(pair).split() if word.startswith("--")} - {"--help"}
-    assert options or name == "reproduce_table1"  # which hands all of them on
-    assert done.returncode == 0 and f"scripts/{name}.sh" in done.stdout
+    if "prepare_from_archives" in text:  # whose options are those of the scripts that call it
+        text += re.search(r"^prepare_from_archives\(\) {.*?^}", common, re.MULTILINE | re.DOTALL)[0]
+    labels = re.findall(r"^\s+(--[a-z-]+(?: \| -[a-z-]+)*)\)", text, re.MULTILINE)
+    options = {word for label in labels for word in label.split() if word.startswith("--")} - {"--help"}
+    taken = re.findall(r"^ *take_options (.*?) -- |^own_switches=\(([^)]*)\)", text, re.MULTILINE | re.DOTALL)
+    options |= {f"--{name}" for pair in taken for name in re.findall(r"(?:^|\s)([a-z-]+)", "".join(pair))}
+    options |= {"--force", "--dry-run"} if taken else set()
+    assert options and done.returncode == 0 and f"scripts/{name}.sh" in done.stdout
     for option in options:
         assert option in done.stdout
 
@@ -51,7 +71,6 @@ def test_help_names_every_option(commands, root, name, tmp_path):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_an_unknown_option_ends_with_one_line(commands, root, name):
     done = script(commands, root, name, "--frobnicate")
-    name = "run_recipe" if name == "reproduce_table1" else name  # hands its options on
     assert done.returncode == 1 and done.stderr == f"{name}.sh: error: unknown option --frobnicate; see --help\n"
 
 
@@ -189,7 +208,7 @@ def test_text_in_a_folder_of_whatever_name(commands, root, tmp_path):
         # What would lose the text, or leave the old data beside no text, is refused before anything is removed.
         (folder / "test 2014.fr").write_text("\n", encoding="utf-8")
         cases = {"nowhere": "no such folder", f"data/{name}/text": f"--from lies in data/{name}"}
-        for place, message in {**cases, folder: "test 2014.fr, line 1: empty"}.items():
+        for place, message in {**cases, folder: "test 2014.fr, line 1: blank"}.items():
             words = ["--name", name, "--target", "fr", "--force", "--from", root / place]
             refused = script(commands, root, "prepare_parallel_text", *words)
             assert refused.returncode == 1 and message in refused.stderr
@@ -267,14 +286,90 @@ def test_a_training_that_fails_shows_why_and_leaves_no_record(commands, corpus, 
 
 @pytest.mark.slow
 def test_a_sweep_by_hydra_makes_runs_that_the_scripts_know(commands, corpus, root, tmp_path):
-    overrides = [f"recipe.binarized='{corpus}/bin'", f"recipe.raw='{corpus}/raw'", "train.max-update=20"]
-    overrides += ["average.last=2"]
+    """The first job fails, since its folder holds another run; the others go on."""
+    other = tmp_path / "smoke_de_en" / "layer" / "seed1"
+    other.mkdir(parents=True)
+    (other / "run.json").touch()
+    (other / "config.yaml").write_text("norm: {name: batch}\nseed: 1\n")
+    overrides = [f"recipe.binarized='{corpus}/bin'", f"recipe.raw='{corpus}/raw'"]
     sweep = [sys.executable, "-m", "fairseq_powernorm.sweep", "--multirun", "recipe=smoke_de_en", "norm=layer,power"]
     done = commands.run([*sweep, *overrides, f"+runs='{tmp_path}'", f"hydra.sweep.dir='{tmp_path}/hydra'"])
-    assert done.returncode == 0, done.stderr
-    for norm in ("layer", "power"):
-        chosen = [word for override in overrides for word in ("--override", override)]
-        arguments = ["--recipe", "smoke_de_en", "--norm", norm, "--runs", tmp_path, *chosen]
-        done = script(commands, root, "train", *arguments)
-        assert done.returncode == 0 and "trained already" in done.stderr, done.stderr
-        assert (tmp_path / "smoke_de_en" / norm / "seed1" / "test" / "score.json").exists()
+    assert done.returncode == 1 and "config.yaml is of another configuration" in done.stdout
+    assert (tmp_path / "smoke_de_en" / "power" / "seed1" / "test" / "score.json").exists(), done.stderr
+    chosen = [word for override in overrides for word in ("--override", override)]
+    arguments = ["--recipe", "smoke_de_en", "--norm", "power", "--runs", tmp_path, *chosen]
+    done = script(commands, root, "train", *arguments)
+    assert done.returncode == 0 and "trained already" in done.stderr, done.stderr
+
+
+HOSTILE = {
+    **{"SLURM_NODEID": "1", "SLURM_NNODES": "2", "SLURM_NTASKS": "2", "SLURM_JOB_NODELIST": "a,b", "LOCAL_RANK": "3"},
+    **{
+        "RANK": "3",
+        "WORLD_SIZE": "4",
+        "MASTER_ADDR": "nowhere",
+        "MASTER_PORT": "1",
+        "PMI_SIZE": "4",
+        "PET_NNODES": "4",
+    },
+    **{"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LOGLEVEL": "ERROR"},
+    **{"PYTHONSAFEPATH": "1", "PYTHONOPTIMIZE": "2"},
+}
+
+
+@pytest.mark.slow
+def test_the_caller_s_environment_changes_no_result(corpus, root, tmp_path):
+    """Schedulers' variables, the locale, the umask, the folder that the caller stands in."""
+    overrides = [f"recipe.binarized='{corpus}/bin'", f"recipe.raw='{corpus}/raw'", "train.max-update=20"]
+    overrides += ["average.last=2", "recalibrate.batches=2"]
+    chosen = [word for override in overrides for word in ("--override", override)]
+    results = []
+    for name, environment, umask in (("größe", HOSTILE, 0o277), ("plain", {}, 0o022)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for module in ("random", "torch", "fairseq"):
+            (folder / f"{module}.py").write_text("raise SystemExit('a module of the caller')\n")
+        options = {"cwd": folder, "umask": umask, "env": {**os.environ, "OMP_NUM_THREADS": "1", **environment}}
+        options |= {"capture_output": True, "encoding": "utf-8"}
+        words = ["--recipe", "smoke_de_en", "--norm", "power", "--runs", "the runs", *chosen]
+        done = subprocess.run([root / "scripts" / "train.sh", *words], **options)
+        assert done.returncode == 0, done.stderr
+        words = [sys.executable, "-P", "-m", "fairseq_powernorm.pipeline", "run", *words]
+        options["env"]["PYTHONPATH"] = str(root)
+        done = subprocess.run(words, **options)
+        assert done.returncode == 0 and "BLEU = " in done.stdout, done.stderr
+        run = folder / "the runs" / "smoke_de_en" / "power" / "seed1"
+        assert (run / "run.json").stat().st_mode & 0o700 == 0o600
+        assert "| train_inner |" in (run / "train.log").read_text(encoding="utf-8")
+        model = load_checkpoint(run / "recalibrated.pt")["model"]
+        results.append((model, (run / "test" / "hypothesis.txt").read_bytes()))
+    (one, translations), (other, others) = results
+    assert translations == others and one.keys() == other.keys()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.mark.slow
+def test_a_whole_recipe_that_is_killed_goes_on_to_the_same_end(corpus, root, tmp_path):
+    """By SIGKILL while it trains: nothing stays alive, and the same command ends as an undisturbed one."""
+    overrides = [f"recipe.binarized='{corpus}/bin'", f"recipe.raw='{corpus}/raw'", "recipe.prepare=['true']"]
+    chosen = [word for override in overrides for word in ("--override", override)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    hypotheses = []
+    for name in ("killed", "undisturbed"):
+        words = ["--recipe", "smoke_de_en", "--norms", "power", "--runs", tmp_path / name, *chosen]
+        command = [root / "scripts" / "run_recipe.sh", *words]
+        run = tmp_path / name / "smoke_de_en" / "power" / "seed1"
+        if name == "killed":
+            process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+            while not list(run.glob("checkpoints/checkpoint_*_20.pt")):
+                assert process.poll() is None
+                time.sleep(0.02)
+            process.kill()
+            process.wait()
+            with exclusive(run):  # which what it had started would hold
+                assert not (run / "run.json").exists()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / name / "smoke_de_en" / "table.md").exists()
+        hypotheses.append((run / "test" / "hypothesis.txt").read_bytes())
+    assert hypotheses[0] == hypotheses[1]

@@ -16,9 +16,9 @@ from fairseq_powernorm.checkpoints.average import command as average
 from fairseq_powernorm.checkpoints.convert import command as convert
 from fairseq_powernorm.checkpoints.fold import command as fold
 from fairseq_powernorm.checkpoints.io import load_checkpoint
-from fairseq_powernorm.checkpoints.recalibrate import command as recalibrate
 from fairseq_powernorm.transformer import PowerNormTransformerModel
-from fairseq_powernorm.transformer.plain_settings import plain_value
+from fairseq_powernorm.transformer.fairseq_patches.plain_settings import plain_value
+from fairseq_powernorm.transformer.recalibrate import command as recalibrate
 
 pytestmark = pytest.mark.slow
 

@@ -77,6 +77,7 @@ def cells(markdown, norm):
 
 def test_read_runs_finds_every_finished_run(recipe):
     write_run(recipe, "layer", 1, test_sets=("test", "valid"))
+    write_run(recipe, "power", 2).rename(recipe / "power" / "seed2,train.lr=0.1")  # of a sweep over a flag
     write_run(recipe, "power", 2, updates=7, train_seconds=3)
     (recipe / "power" / "notes").mkdir()
     runs = {(run.norm, run.seed): run for run in read_runs(recipe)}

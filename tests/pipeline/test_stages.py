@@ -5,9 +5,9 @@ import shutil
 import pytest
 import torch
 
-from fairseq_powernorm import execution, stages
 from fairseq_powernorm.files import read_lines
-from fairseq_powernorm.recipes import compose_run
+from fairseq_powernorm.pipeline import processes, stages
+from fairseq_powernorm.pipeline.configuration import compose_run
 
 
 def generating(*translations):
@@ -24,12 +24,13 @@ def generating(*translations):
 def recipe_with(tmp_path, name, **references):
     """A recipe whose data lies in ``tmp_path``; references by the folder that they are in."""
     (tmp_path / "bin").mkdir()
+    config = compose_run(name)
     for language in ("de", "en"):
         (tmp_path / "bin" / f"dict.{language}.txt").touch()
+        (tmp_path / "bin" / f"test.{config.recipe.source}-{config.recipe.target}.{language}.idx").touch()
     overrides = [f"recipe.binarized={tmp_path}/bin"]
     for key, lines in references.items():
         (tmp_path / key).mkdir()
-        config = compose_run(name)
         (tmp_path / key / f"test.{config.recipe.target}").write_text("".join(f"{line}\n" for line in lines))
         overrides.append(f"recipe.{key}={tmp_path}/{key}")
     return compose_run(name, overrides=overrides)
@@ -39,7 +40,7 @@ def test_iwslt14_is_scored_on_tokens_and_on_detokenised_text(tmp_path, monkeypat
     config = recipe_with(
         tmp_path, "iwslt14_de_en", raw=["It’s Dr. Miller's cat."], tokenized=["it &apos;s dr. miller &apos;s cat ."]
     )
-    monkeypatch.setattr(execution, "run_fairseq", generating("it &apos;s dr. miller &apos;s cat ."))
+    monkeypatch.setattr(processes, "run_fairseq", generating("it &apos;s dr. miller &apos;s cat ."))
     stages.translate(config, tmp_path / "run")
     folder = tmp_path / "run" / "test"
     assert read_lines(folder / "hypothesis.txt") == read_lines(folder / "reference.txt")
@@ -51,7 +52,7 @@ def test_iwslt14_is_scored_on_tokens_and_on_detokenised_text(tmp_path, monkeypat
 
 def test_wmt14_s_hyphens_are_joined_before_it_is_scored(tmp_path, monkeypatch):
     config = recipe_with(tmp_path, "wmt14_en_de", raw=["Die Ein-Euro-Frage."], tokenized=["Die Ein-Euro-Frage ."])
-    monkeypatch.setattr(execution, "run_fairseq", generating("Die Ein @-@ Euro @-@ Frage ."))
+    monkeypatch.setattr(processes, "run_fairseq", generating("Die Ein @-@ Euro @-@ Frage ."))
     stages.translate(config, tmp_path / "run")
     folder = tmp_path / "run" / "test"
     assert read_lines(folder / "hypothesis.txt") == ["Die Ein-Euro-Frage ."] == read_lines(folder / "reference.txt")
@@ -72,7 +73,7 @@ def test_a_training_that_ran_out_of_patience_is_over(tmp_path, since, over):
 
 
 def test_a_gpu_recipe_without_a_gpu_ends_before_it_writes(tmp_path, monkeypatch):
-    config = recipe_with(tmp_path, "iwslt14_de_en", raw=["a"])
+    config = recipe_with(tmp_path, "iwslt14_de_en", raw=["a"], tokenized=["a"])
     config.hardware.name = "gpu"
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(ValueError, match="this one has 0; --hardware cpu trains without one"):
@@ -81,30 +82,32 @@ def test_a_gpu_recipe_without_a_gpu_ends_before_it_writes(tmp_path, monkeypatch)
 
 
 def test_a_disk_too_small_for_the_checkpoints_ends_before_the_training(tmp_path, limit_disk):
-    config = recipe_with(tmp_path, "iwslt14_de_en", raw=["a"])
+    config = recipe_with(tmp_path, "iwslt14_de_en", raw=["a"], tokenized=["a"])
     limit_disk(5 * 10**9)
     with pytest.raises(OSError, match=r"not enough room on the disk: 6.000 GB needed, 5.000 GB free"):
         stages.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_the_fingerprint_is_of_the_data(tmp_path):
-    config = compose_run("demo_de_en", overrides=[f"recipe.binarized='{tmp_path / 'bin'}'"])
-    assert "data" not in stages.with_fingerprint(config)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "dict.de.txt").write_text("a 1\n")
-    (tmp_path / "bin" / "train.de-en.de.bin").write_bytes(b"123")
-    first = stages.with_fingerprint(config).data.sha256
-    assert first == stages.with_fingerprint(config).data.sha256
-    (tmp_path / "bin" / "dict.de.txt").write_text("b 1\n")
-    second = stages.with_fingerprint(config).data.sha256
-    (tmp_path / "bin" / "train.de-en.de.bin").write_bytes(b"1234")
-    assert len({first, second, stages.with_fingerprint(config).data.sha256}) == 3
+def test_translations_of_another_text_are_not_taken_for_those_of_the_mended_one(tmp_path, monkeypatch):
+    config = recipe_with(tmp_path, "demo_de_en", raw=["a cat ."])
+    monkeypatch.setattr(processes, "run_fairseq", generating("a dog ."))
+    stages.translate(config, tmp_path / "run")
+    stages.translate(config, tmp_path / "run")
+    (tmp_path / "raw" / "test.en").write_text("a mended cat .\n")
+    with pytest.raises(ValueError, match=r"run/test has translations of another text than test set test; remove it"):
+        stages.translate(config, tmp_path / "run")
+    (tmp_path / "run" / "test" / "text.sha256").unlink()  # as runs of before have none
+    stages.translate(config, tmp_path / "run")
 
 
-def test_a_reference_that_is_missing_is_noticed_before_the_training(tmp_path):
-    config = compose_run("demo_de_en", overrides=[f"recipe.raw='{tmp_path}'"])
-    with pytest.raises(ValueError, match=r"test.en is not there, the reference of the recipe's test set test"):
-        stages.check_references(config)
-    (tmp_path / "test.en").touch()
-    stages.check_references(config)
+@pytest.mark.parametrize(("nodes", "given", "rank"), [(1, None, 0), (2, None, 1), (2, 0, 0), (1, 3, 3)])
+def test_slurms_number_counts_where_a_run_has_several_machines(monkeypatch, nodes, given, rank):
+    monkeypatch.setenv("SLURM_NODEID", "1")
+    assert stages.node_rank_of(compose_run("demo_de_en", overrides=[f"hardware.nodes={nodes}"]), given) == rank
+
+
+def test_a_machine_that_a_run_does_not_have(tmp_path):
+    with pytest.raises(ValueError, match="expected a node rank from 0 to 0, got 3"):
+        stages.run_stages(compose_run("demo_de_en"), tmp_path / "run", node_rank=3)
+    assert not (tmp_path / "run").exists()

@@ -10,10 +10,10 @@ import pytest
 from fairseq import options
 
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
-from fairseq_powernorm import execution, launch
-from fairseq_powernorm.recipes import compose_run
+from fairseq_powernorm.pipeline import command_line, commands, inputs, recipes
+from fairseq_powernorm.pipeline.configuration import compose_run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def parse(command):
@@ -27,15 +27,12 @@ def parse(command):
         return options.parse_args_and_arch(options.get_training_parser(), words[1:])
     if words[0] == "fairseq-generate":
         return options.parse_args_and_arch(options.get_generation_parser(), words[1:])
-    if "fairseq_cli.preprocess" in words:
-        arguments = words[words.index("fairseq_cli.preprocess") + 1 :]
-        return options.get_preprocessing_parser().parse_args(arguments)
     if words[0].startswith("powernorm-"):
         module = {"powernorm-average": "average", "powernorm-recalibrate": "recalibrate"}[words[0]]
         return help_knows(f"fairseq_powernorm.checkpoints.{module}", words[1:])
     if "-m" in words and words[words.index("-m") + 1].startswith("fairseq_powernorm."):
         return help_knows(words[words.index("-m") + 1], words[words.index("-m") + 2 :])
-    assert words[0] == "mv" or (ROOT / words[0]).is_file(), command
+    assert (ROOT / words[0]).is_file(), command
     return None
 
 
@@ -57,6 +54,7 @@ def help_knows(module, arguments):
     [
         ("iwslt14_de_en", [], 12),
         ("wmt14_en_de_big", ["--gpus", "8", "--norms", "layer,power", "--seeds", "1"], 2),
+        ("wmt14_en_de_big", ["--gpus", "8", "--hardware", "gpu_fp16", "--norms", "pn-v", "--seeds", "1"], 1),
         ("multi30k_de_en", ["--seeds", "1", "--override", "recalibrate.batches=50"], 4),
     ],
 )
@@ -71,7 +69,7 @@ def test_a_dry_run_prints_every_command_and_each_parses(recipe, extra, trainings
     commands = done.stdout.splitlines()
     for command in commands:
         parse(command)
-    assert sum("fairseq_cli.preprocess" in command for command in commands) == 1
+    assert sum("fairseq_powernorm.corpora.binarize" in command for command in commands) == 1
     assert sum("train " in command and "--save-dir" in command for command in commands) == trainings
     test_sets = len(compose_run(recipe).recipe.test_sets)
     assert sum(command.startswith("fairseq-generate") for command in commands) == trainings * test_sets
@@ -82,29 +80,24 @@ def test_a_dry_run_prints_every_command_and_each_parses(recipe, extra, trainings
 
 
 def test_the_table_hears_of_the_paper_s_figures():
-    arguments = launch.table_arguments(compose_run("iwslt14_de_en"))
+    arguments = command_line.published(compose_run("iwslt14_de_en"))
     assert arguments[:2] == ["--published", "layer=35.5,batch=34.4,pn-v=35.5,power=35.9"]
     assert arguments[2] == "--published-source" and "Shen et al. 2020, Table 1" in arguments[3]
-    assert launch.table_arguments(compose_run("multi30k_de_en")) == []
+    assert command_line.published(compose_run("multi30k_de_en")) == []
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("recipe.prepare", "scripts/prepare_demo.sh"), ("batch.tokens_per_update", "800"), ("train.cpu", "True")],
-)
-def test_one_value_of_a_configuration(key, value):
-    assert launch.show(compose_run("demo_de_en"), Path("folder"), key) == value
-    with pytest.raises(ValueError, match="has no recipe"):
-        launch.show(compose_run("demo_de_en"), Path("folder"), "recipe.nothing")
+def launcher(devices, nodes=1, node_rank=0, master="null"):
+    overrides = [f"hardware.devices={devices}", f"hardware.nodes={nodes}", f"hardware.master={master}"]
+    return commands.launcher_of(compose_run("wmt14_en_de", hardware="gpu", overrides=overrides), node_rank)
 
 
 def test_how_devices_are_started():
-    assert execution.training_launcher(1) == []
-    assert execution.training_launcher(8) == ["--standalone", "--nproc-per-node", "8"]
-    several = execution.training_launcher(128, 16, 3, "node0:29400")
+    assert launcher(1) == []
+    assert launcher(8) == ["--standalone", "--nproc-per-node", "8"]
+    several = launcher(128, 16, 3, "node0:29400")
     assert several[:6] == ["--nnodes", "16", "--node-rank", "3", "--nproc-per-node", "8"]
     assert several[6:] == ["--master-addr", "node0", "--master-port", "29400"]
-    assert execution.shell_command("train", ["x"], several).startswith("torchrun --nnodes 16 ")
+    assert commands.fairseq_command("train", ["x"], several).startswith("torchrun --nnodes 16 ")
 
 
 @pytest.mark.parametrize(
@@ -118,36 +111,54 @@ def test_how_devices_are_started():
 )
 def test_devices_that_do_not_fit(arguments, message):
     with pytest.raises(ValueError, match=message):
-        execution.training_launcher(*arguments)
+        launcher(*arguments)
 
 
 def test_a_machine_without_the_devices_is_told_before_hours(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    execution.check_devices(2)
-    execution.check_devices(16, nodes=8)
+    inputs.check_devices(2)
     with pytest.raises(ValueError, match="has 8 CUDA devices a machine, this one has 2"):
-        execution.check_devices(8)
+        inputs.check_devices(8)
 
 
-def test_room_for_every_run_that_is_not_trained(monkeypatch, tmp_path, limit_disk):
-    trained, other = tmp_path / "seed1", tmp_path / "seed2"
-    trained.mkdir()
-    command = ["launch", "preflight", "--recipe", "wmt14_en_de_big", str(trained), str(other)]
-    monkeypatch.setattr(sys, "argv", command)
+def options_of(*words):
+    return command_line.make_parser().parse_args([str(word) for word in words])
+
+
+def test_room_for_every_run_that_is_not_trained(tmp_path, limit_disk):
+    options = options_of(
+        "recipe", "--recipe", "wmt14_en_de_big", "--norms", "power", "--seeds", "1,2", "--runs", tmp_path
+    )
+    trained, other = (tmp_path / "wmt14_en_de_big" / "power" / name for name in ("seed1", "seed2"))
     limit_disk(61 * 10**9)
     with pytest.raises(OSError, match=r"not enough room on the disk: 62.000 GB needed, 61.000 GB free"):
-        launch.main()
+        recipes.plan_recipe(options, "")
+    trained.mkdir(parents=True)
     (trained / "run.json").touch()
-    launch.main()
-    monkeypatch.setattr(sys, "argv", command[:-1])  # no run is left to train
+    recipes.plan_recipe(options, "")
+    other.mkdir()
+    (other / "run.json").touch()  # no run is left to train
     limit_disk(0)
-    launch.main()
+    recipes.plan_recipe(options, "")
 
 
-def test_a_dry_run_is_of_the_machine_that_it_is_asked_for(monkeypatch, capsys):
+def test_a_dry_run_is_of_the_machine_that_it_is_asked_for(capsys):
     machines = ["hardware.devices=16", "hardware.nodes=2", "hardware.master=first:29400"]
     overrides = [word for machine in machines for word in ("--override", machine)]
     options = ["--recipe", "wmt14_en_de_big", "--hardware", "gpu", *overrides, "--node-rank", "1", "--dry-run"]
-    monkeypatch.setattr(sys, "argv", ["launch", "train", *options])
-    launch.main()
+    command_line.main(["train", *options])
     assert "torchrun --nnodes 2 --node-rank 1 --nproc-per-node 8 --master-addr first" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("extra", [["--override", "generate.beam=1"], ["--recipe", "demo_de_en"]])
+def test_a_run_has_the_settings_that_it_has(tmp_path, extra):
+    with pytest.raises(ValueError, match="--run names a run with all its settings"):
+        command_line.main(["translate", "--run", str(tmp_path), *extra])
+
+
+def test_former_module_names_still_work():
+    """For one release; docs named them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fairseq_powernorm.launch", "score", "--help"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0 and "usage: powernorm-run score" in done.stdout

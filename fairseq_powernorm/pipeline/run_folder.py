@@ -1,25 +1,29 @@
-"""A run's settings in its folder: stored once it trains, and compared before it goes on."""
+"""What a run's folder says that it is of: configuration and data, stored once it trains, compared before it goes on."""
 
+import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .files import atomic_write
+from ..files import atomic_write
+from .commands import subset_of
+from .configuration import ROOT
 
 RESULT_SECTIONS = ("data", "train", "batch", "hardware", "average", "recalibrate", "generate", "score")
-VARIABLE_SECTIONS = ("recalibrate", "generate", "score")  # what comes behind the average
+VARIABLE_SECTIONS = ("recalibrate", "generate", "score")  # what comes after the average
 HARDWARE_FLAGS = ("cpu", "fp16", "num-workers", "max-tokens", "update-freq", "norm-sync", "distributed-world-size")
+OLD_FINGERPRINT = "data.sha256"
 
 
 def check_same_run(config: DictConfig, folder: Path) -> None:
     """Checks that a run that was begun in ``folder`` is the one that is asked for.
 
     What is compared is all that a result depends on. The hardware may be another once the training is over. A run that
-    came to no checkpoint binds nobody.
+    failed before its first checkpoint can be started again with other settings.
 
     Raises:
         ValueError: the folder holds another run; the message names a key that differs.
@@ -28,6 +32,8 @@ def check_same_run(config: DictConfig, folder: Path) -> None:
     if not path.exists() or not (trained or any(folder.glob("checkpoints/*.pt"))):
         return
     stored, asked = (flat_settings(each, trained) for each in (OmegaConf.load(path), config))
+    if OLD_FINGERPRINT in stored and OLD_FINGERPRINT not in asked:
+        asked |= old_fingerprint(config)
     for key in sorted(stored.keys() | asked.keys()):
         if key.startswith("data.") and not (key in stored and key in asked):  # older runs, or the data is gone
             continue
@@ -50,6 +56,61 @@ def flat_settings(config: DictConfig, trained: bool) -> dict[str, str]:
     }
 
 
+def with_fingerprint(config: DictConfig) -> DictConfig:
+    """The configuration with a digest of the data that it trains and validates on, if that is there: runs of other data
+    are other runs. A test set may change: each has a digest of its own (:func:`check_same_test_set`)."""
+    folder = ROOT / config.recipe.binarized
+    if not folder.is_dir():
+        return config
+    digest = digest_of(*(path for name in ("dict.*.txt", "train*.bin", "valid*.bin") for path in folder.glob(name)))
+    return OmegaConf.create({**OmegaConf.to_container(config), "data": {"training_sha256": digest}})
+
+
+def old_fingerprint(config: DictConfig) -> dict[str, str]:
+    """What runs of before have, as :func:`flat_settings` gives it: a digest of dictionaries and of
+    the sizes of all data, test sets among them."""
+    folder, digest = ROOT / config.recipe.binarized, hashlib.sha256()
+    for path in sorted(folder.glob("dict.*.txt")):
+        digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted(folder.glob("*.bin")):
+        digest.update(f"{path.name} {path.stat().st_size}".encode())
+    return {OLD_FINGERPRINT: digest.hexdigest()} if folder.is_dir() else {}
+
+
+def digest_of(*paths: Path) -> str:
+    """A digest of files' names and content, whatever their order."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        with open(path, "rb") as stream:
+            digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def check_same_test_set(config: DictConfig, folder: Path, test_set: str, record: bool = False) -> None:
+    """Checks that a run's translations are of the text that the test set has now; what older runs have not recorded is
+    not compared.
+
+    Args:
+        config: the run's.
+        folder: the run's.
+        test_set: its name.
+        record: write the text's digest down instead, before it is translated.
+
+    Raises:
+        ValueError: they are of another text.
+    """
+    binarized, raw = ROOT / config.recipe.binarized, ROOT / config.recipe.raw
+    references = [raw, ROOT / config.recipe.tokenized] if config.recipe.get("tokenized") else [raw]
+    files = [*binarized.glob(f"{subset_of(config, test_set)}.*"), *binarized.glob("dict.*.txt")]
+    digest = digest_of(*files, *(each / f"{test_set}.{config.recipe.target}" for each in references))
+    path = folder / test_set / "text.sha256"
+    if record:
+        with atomic_write(path) as stream:
+            stream.write(f"{digest}\n")
+    elif path.is_file() and path.read_text(encoding="utf-8").strip() != digest:
+        raise ValueError(f"{path.parent} has translations of another text than test set {test_set}; remove it")
+
+
 def store_config(config: DictConfig, folder: Path) -> None:
     """Writes the run's configuration."""
     with atomic_write(folder / "config.yaml") as stream:
@@ -68,16 +129,20 @@ def load_config(folder: Path) -> DictConfig:
     return OmegaConf.load(path)
 
 
-def vary_run(folder: Path, into: Path, overrides: Sequence[str]) -> DictConfig:
-    """Gives a trained and averaged run a second ending: a folder with the same average and other settings behind it.
+def write_texts(folder: Path, texts: Mapping[str, Sequence[str]]) -> None:
+    """Writes files of lines by their names, each whole."""
+    for name, lines in texts.items():
+        with atomic_write(folder / name) as stream:
+            stream.writelines(f"{line}\n" for line in lines)
+
+
+def varied(folder: Path, into: Path, overrides: Sequence[str]) -> DictConfig:
+    """The configuration of a second ending of a trained and averaged run: other settings after the same average.
 
     Args:
         folder: the run's.
-        into: the new folder; one that holds the same variation stays as it is.
+        into: the folder of the second ending; one that holds it already will do.
         overrides: ``SECTION.KEY=VALUE`` with a section of :data:`VARIABLE_SECTIONS`.
-
-    Returns:
-        The new configuration.
 
     Raises:
         ValueError: no finished run, an override of another section or of no known key, or ``into`` holds another run.
@@ -99,6 +164,12 @@ def vary_run(folder: Path, into: Path, overrides: Sequence[str]) -> DictConfig:
         raise ValueError(f"configuration: {error}") from None
     OmegaConf.set_struct(config, False)
     check_same_run(config, into)
+    return config
+
+
+def vary_run(folder: Path, into: Path, overrides: Sequence[str]) -> DictConfig:
+    """Begins a second ending (:func:`varied`): ``into`` gets its configuration, the average and the run's record."""
+    config = varied(folder, into, overrides)
     store_config(config, into)
     for name in ("averaged.pt", "run.json"):  # a run is there once its record is
         if not (into / name).exists():

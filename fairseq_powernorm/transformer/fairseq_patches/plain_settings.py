@@ -7,8 +7,40 @@ run any code by them, although torch unpickles it safely.
 
 import ast
 import operator
-import sys
 from typing import Any
+
+from ...import_hooks import when_imported
+
+MODULES_THAT_EVALUATE = (
+    "fairseq.criterions.ctc",
+    "fairseq.data.audio.raw_audio_dataset",
+    "fairseq.data.codedataset",
+    "fairseq.examples.criss.save_encoder",
+    "fairseq.examples.data2vec.models.data2vec_audio",
+    "fairseq.examples.data2vec.models.modalities.audio",
+    "fairseq.examples.discriminative_reranking_nmt.drnmt_rerank",
+    "fairseq.examples.speech_recognition.models.vggtransformer",
+    "fairseq.examples.speech_recognition.models.w2l_conv_glu_enc",
+    "fairseq.examples.textless_nlp.pgslm.data_utils",
+    "fairseq.examples.textless_nlp.pgslm.quantize_f0",
+    "fairseq.examples.textless_nlp.pgslm.sample.sample",
+    "fairseq.models.fconv",
+    "fairseq.models.fconv_lm",
+    "fairseq.models.fconv_self_att",
+    "fairseq.models.hubert.hubert",
+    "fairseq.models.lightconv_lm",
+    "fairseq.models.speech_to_text.s2t_wav_transformer",
+    "fairseq.models.transformer_lm",
+    "fairseq.models.wav2vec.wav2vec",
+    "fairseq.models.wav2vec.wav2vec2",
+    "fairseq.optim.adafactor",
+    "fairseq.optim.adam",
+    "fairseq.optim.adamax",
+    "fairseq.optim.cpu_adam",
+    "fairseq.optim.fused_lamb",
+    "fairseq.utils",
+)
+"""All of fairseq's that call ``eval`` (its commands do too, of options of their own command line)."""
 
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 LARGEST = 100_000  # of what a product may repeat
@@ -46,8 +78,7 @@ def _value(node: ast.expr) -> Any:
 
 
 def forbid_eval() -> None:
-    """Puts :func:`plain_value` in the place of ``eval`` in every module of fairseq that is loaded and has none of its
-    own; settings that are code are then a ``ValueError`` where fairseq builds what they are of."""
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "fairseq" and module is not None and "eval" not in vars(module):
-            module.eval = plain_value
+    """Puts :func:`plain_value` in the place of ``eval`` in the modules of fairseq that call it, those too that are
+    imported later; settings that are code are then a ``ValueError`` where fairseq builds what they are of."""
+    for name in MODULES_THAT_EVALUATE:
+        when_imported(name, lambda module: setattr(module, "eval", plain_value))

@@ -21,12 +21,12 @@ from fairseq.tasks.translation import TranslationTask
 from omegaconf import OmegaConf
 
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
-from fairseq_powernorm.checkpoints import recalibrate
 from fairseq_powernorm.checkpoints.fold import fold_checkpoint
 from fairseq_powernorm.checkpoints.io import load_checkpoint, save_checkpoint
-from fairseq_powernorm.checkpoints.movement import movement
 from fairseq_powernorm.norms.recalibration import norms_with_statistics
 from fairseq_powernorm.norms.registry import NORMS
+from fairseq_powernorm.transformer import recalibrate
+from fairseq_powernorm.transformer.statistics_changes import change
 
 recalibrate_checkpoint = functools.partial(recalibrate.recalibrate_checkpoint, cpu=True)
 
@@ -250,12 +250,12 @@ def test_the_table_shows_how_far_each_site_moved(write, caplog):
     start = next(number for number, line in enumerate(caplog.messages) if line.startswith("new/old of ψ² or σ²"))
     sites = [line.split()[0] for line in caplog.messages[start + 1 :]]
     assert sites == [key.removesuffix(".running_var") for key in state["model"] if key.endswith("running_var")]
-    assert movement({"running_square_mean": torch.ones(5)}, {"running_square_mean": torch.full((5,), 2.0)}) == (
+    assert change({"running_square_mean": torch.ones(5)}, {"running_square_mean": torch.full((5,), 2.0)}) == (
         "ψ² 2.000 (2.000 … 2.000)"
     )
     old = {"running_mean": torch.ones(3), "running_var": torch.full((3,), 4.0)}
     new = {"running_mean": torch.tensor([0.0, 2.0, 4.0]), "running_var": torch.tensor([2.0, 4.0, 8.0])}
-    assert movement(old, new) == "μ 0.500 (0.500 … 1.400)   σ² 1.000 (0.550 … 1.900)"
+    assert change(old, new) == "μ 0.500 (0.500 … 1.400)   σ² 1.000 (0.550 … 1.900)"
 
 
 @pytest.mark.parametrize(("name", "value"), [("batches", 0), ("batches", -3), ("max_tokens", 0)])
@@ -325,7 +325,7 @@ def test_folders_are_named_before_the_work(tmp_path, monkeypatch):
         recalibrate.command()
 
 
-def run_command(*arguments, root, module="fairseq_powernorm.checkpoints.recalibrate"):
+def run_command(*arguments, root, module="fairseq_powernorm.transformer.recalibrate"):
     return subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)], cwd=root, capture_output=True, text=True, check=False
     )
@@ -364,7 +364,7 @@ def test_the_command(write, data, tmp_path, root):
 WORKER = textwrap.dedent(
     """
     import os
-    from fairseq_powernorm.checkpoints.recalibrate import main
+    from fairseq_powernorm.transformer.recalibrate import main
     main()  # its process group ends with a barrier
     os._exit(0)  # see tests/test_distributed.py
     """

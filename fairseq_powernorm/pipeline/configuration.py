@@ -1,9 +1,11 @@
-"""From a recipe to the command lines of fairseq: Hydra composes the configuration, this turns it into arguments."""
+"""A run's configuration: Hydra composes it from a recipe, a norm, the hardware and overrides."""
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir, version
 from hydra.core.global_hydra import GlobalHydra
@@ -11,8 +13,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
+PLAIN_SECTIONS = ("recipe", "norm", "seed", "hardware", "runs", "hydra")  # whose overrides do not rename a run
+LONGEST_SUFFIX = 100
 
 
 def max_tokens(batch: Mapping[str, int], devices: int) -> int:
@@ -98,6 +102,17 @@ def check_choice(group: str, name: str) -> str:
     return name
 
 
+@functools.lru_cache
+def _composed(recipe: str, norm: str, hardware: str, overrides: tuple[str, ...]) -> DictConfig:
+    """The configuration, not resolved: one for all seeds."""
+    GlobalHydra.instance().clear()  # fairseq initializes Hydra for itself when it is imported
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return compose("run", overrides=[f"recipe={recipe}", f"norm={norm}", f"hardware={hardware}", *overrides])
+    finally:
+        speak_as_fairseq_does()
+
+
 def compose_run(
     recipe: str, norm: str = "power", hardware: str = "cpu", seed: int = 1, overrides: Sequence[str] = ()
 ) -> DictConfig:
@@ -118,16 +133,12 @@ def compose_run(
     """
     for group, name in (("recipe", recipe), ("norm", norm), ("hardware", hardware)):
         check_choice(group, name)
-    GlobalHydra.instance().clear()  # fairseq initializes Hydra for itself when it is imported
-    chosen = [f"recipe={recipe}", f"norm={norm}", f"hardware={hardware}", f"seed={seed}", *overrides]
     try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            config = compose("run", overrides=chosen)
+        config = _composed(recipe, norm, hardware, tuple(overrides)).copy()
+        config.seed = seed
         OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(f"configuration: {error}") from None
-    finally:
-        speak_as_fairseq_does()
     if config.recipe.name != recipe:
         raise ValueError(
             f"{CONFIGS / 'recipe' / recipe}.yaml has recipe.name {config.recipe.name}: its runs lie among those of "
@@ -136,76 +147,23 @@ def compose_run(
     return config
 
 
-def check_average(config: DictConfig) -> None:
-    """Raises ``ValueError`` if the training will not leave as many checkpoints as the recipe averages, as far as its
-    flags tell."""
-    train, last = config.train, config.average.last
-    if config.average.by == "update":
-        interval, updates = train.get("save-interval-updates"), train.get("max-update")
-        made = [updates // interval] if interval and updates else []
-        kept = [train["keep-interval-updates"]] if train.get("keep-interval-updates", -1) > 0 else []
-    else:
-        made, kept = [], [train["keep-last-epochs"]] if train.get("keep-last-epochs", -1) > 0 else []
-    if (left := min([*made, *kept], default=last)) < last:
-        raise ValueError(
-            f"average.last is {last}, but the training leaves {left} checkpoints by {config.average.by} "
-            "(max-update, save-interval-updates, keep-interval-updates, keep-last-epochs)"
-        )
+def run_folder(config: DictConfig, runs: str | Path, overrides: Iterable[str] = ()) -> Path:
+    """Where a run keeps everything: ``RUNS/RECIPE/NORM/seedN``, with a suffix for ``overrides`` (:func:`suffix_of`)."""
+    return Path(runs) / config.recipe.name / config.norm.name / f"seed{config.seed}{suffix_of(overrides)}"
 
 
-def to_arguments(flags: DictConfig | dict[str, Any]) -> list[str]:
-    """Flags as a command line: a value becomes ``--flag value``, True a bare ``--flag``, False and None nothing."""
-    arguments = []
-    for flag, value in flags.items():
-        if value is None or value is False:
-            continue
-        arguments.append(f"--{flag}")
-        if value is not True:
-            arguments.append(str(value))
-    return arguments
+def suffix_of(overrides: Iterable[str]) -> str:
+    """``,KEY=VALUE…`` for the overrides that change more than recipe, norm, seed and hardware, sorted; so the jobs of a
+    sweep over a training flag have a folder each.
 
-
-def run_folder(config: DictConfig, runs: str | Path) -> Path:
-    """Where a run keeps everything: ``RUNS/RECIPE/NORM/seedN``."""
-    return Path(runs) / config.recipe.name / config.norm.name / f"seed{config.seed}"
-
-
-def train_arguments(config: DictConfig, folder: str | Path) -> list[str]:
-    """The arguments of ``fairseq-train`` for a run whose checkpoints go to ``folder``/checkpoints."""
-    return [
-        *(config.recipe.binarized, "--source-lang", config.recipe.source, "--target-lang", config.recipe.target),
-        *to_arguments(config.train),
-        *("--save-dir", str(Path(folder) / "checkpoints")),
-    ]
-
-
-def number_of_test_set(config: DictConfig, test_set: str) -> int:
-    """The place of a test set among those that fairseq-preprocess was given, which is all that fairseq knows of it.
-
-    It stands in the data's ``test_sets.txt``; data without one is taken to have the recipe's order.
-
-    Raises:
-        ValueError: the recipe or its data has no such test set.
+    What a file's name should not hold becomes ``_``; such a suffix, and a long one, ends with a checksum.
     """
-    test_sets, record = list(config.recipe.test_sets), ROOT / config.recipe.binarized / "test_sets.txt"
-    if test_set not in test_sets:
-        raise ValueError(f"unknown test set {test_set!r}; the recipe has {', '.join(test_sets)}")
-    if record.is_file():
-        test_sets = record.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # a name may have spaces
-    if test_set not in test_sets:
-        raise ValueError(f"{record.parent} has no test set {test_set!r}; it has {', '.join(test_sets)}")
-    return test_sets.index(test_set)
+    given = (override.lstrip("+~") for override in overrides)
+    exact = "".join(f",{each}" for each in sorted(given) if re.split("[.=/@]", each)[0] not in PLAIN_SECTIONS)
+    name = re.sub(r"[^\w.,=+-]", "_", exact)[:LONGEST_SUFFIX]
+    return name if name == exact else f"{name}-{zlib.crc32(exact.encode()):08x}"
 
 
-def generate_arguments(config: DictConfig, checkpoint: str | Path, test_set: str) -> list[str]:
-    """The arguments of ``fairseq-generate`` for one of the recipe's test sets.
-
-    Raises:
-        ValueError: the recipe or its data has no such test set.
-    """
-    number = number_of_test_set(config, test_set)
-    return [
-        *(config.recipe.binarized, "--source-lang", config.recipe.source, "--target-lang", config.recipe.target),
-        *to_arguments(config.generate),
-        *("--path", str(checkpoint), "--gen-subset", f"test{number or ''}"),
-    ]
+def label_of(config: DictConfig) -> str:
+    """What messages call a run: norm and seed."""
+    return f"{config.norm.name} seed {config.seed}"

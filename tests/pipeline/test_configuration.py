@@ -8,17 +8,9 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
 from fairseq_powernorm import available_norms
-from fairseq_powernorm.recipes import (
-    check_average,
-    choices,
-    compose_run,
-    generate_arguments,
-    number_of_test_set,
-    run_folder,
-    to_arguments,
-    tokens_warning,
-    train_arguments,
-)
+from fairseq_powernorm.pipeline.commands import generate_arguments, number_of_test_set, to_arguments, train_arguments
+from fairseq_powernorm.pipeline.configuration import choices, compose_run, run_folder, suffix_of, tokens_warning
+from fairseq_powernorm.pipeline.inputs import check_average
 
 
 def test_every_norm_has_a_file():
@@ -205,3 +197,35 @@ def test_test_sets_are_numbered_as_the_data_has_them(tmp_path):
     )
     with pytest.raises(ValueError, match=f"{tmp_path} has no test set 'x'; it has a, b, c"):
         number_of_test_set(config, "x")
+
+
+@pytest.mark.parametrize("name", ["test 2014", "test,a", "tests for a", "täst", "test;b", "it's"])
+def test_a_test_set_of_any_name(name, tmp_path):
+    (tmp_path / "test_sets.txt").write_text(f"test\n{name}\n", encoding="utf-8")
+    quoted = name.replace("'", "\\'")
+    config = compose_run("demo_de_en", overrides=[f"recipe.binarized='{tmp_path}'", f"recipe.test_sets=['{quoted}']"])
+    assert number_of_test_set(config, name) == 1 and generate_arguments(config, "x.pt", name)[-1] == "test1"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "suffix"),
+    [
+        (
+            ["recipe=x", "norm=power", "seed=3", "hardware=gpu", "+runs='/a b'", "hardware.devices=8", "recipe.raw=x"],
+            "",
+        ),
+        (["train.lr=0.1", "norm=layer", "++generate.beam=2"], ",generate.beam=2,train.lr=0.1"),
+        (["batch.tokens_per_update=5", "hydra.sweep.dir=x"], ",batch.tokens_per_update=5"),
+    ],
+)
+def test_jobs_of_a_sweep_over_a_flag_have_folders_of_their_own(overrides, suffix):
+    assert suffix_of(overrides) == suffix_of(reversed(overrides)) == suffix
+    folder = run_folder(compose_run("demo_de_en", seed=3), "runs", overrides)
+    assert str(folder) == f"runs/demo_de_en/power/seed3{suffix}"
+
+
+def test_whatever_an_override_says_the_folder_has_a_name_of_its_own():
+    values = ["'a/b'", "a_b", "'a b'", "x" * 300, "y" + "x" * 299, "x" * 300 + "y"]
+    names = [suffix_of([f"train.restore-file={value}"]) for value in values]
+    assert len(set(names)) == len(values)
+    assert all(re.fullmatch(r"[\w.,=+-]{1,120}", name) for name in names)

@@ -1,0 +1,254 @@
+"""``powernorm-run VERB …``: whole recipes, single stages of a run, tables, charts and studies.
+
+The scripts of scripts/ are these verbs by other names. Each has ``--help``; ``--dry-run`` prints every command.
+"""
+
+import argparse
+import inspect
+import logging
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from omegaconf import DictConfig
+
+from . import plan, recipes, stages
+from .commands import stage_commands
+from .configuration import ROOT, choices, compose_run, run_folder
+from .processes import exit_on_sigterm
+from .run_folder import load_config, vary_run
+
+logger = logging.getLogger(__name__)
+
+SCRIPT = os.environ.get("POWERNORM_SCRIPT")  # of scripts/, where one of them was called
+NORMS = "layer,batch,pn-v,power"
+CELLS = "layer,batch-plain,batch,pn-v-plain,pn-v,power-plain,power-warmup-only,power-scaling-only,power"
+MESSAGES = (  # argparse's, and ours
+    (r"^the following arguments are required: (.*)", r"\1 is missing"),
+    (r"^argument (--[a-z-]+)\S*: expected one argument", r"\1 needs a value"),
+    (r"^argument (--[a-z-]+)\S*: ", r"\1 "),
+)
+Options = argparse.Namespace
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose errors are one line and end with status 1; no abbreviations."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """argparse's; an unknown option is said before one that is missing."""
+        for word in args or ():
+            if word.startswith("--") and word.split("=")[0] not in self._option_string_actions and not self._subparsers:
+                self.error(f"unknown option {word}")
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with one line."""
+        for pattern, replacement in MESSAGES:
+            message = re.sub(pattern, replacement, message)
+        sys.exit(f"{Path(self.prog.split()[0]).name}: error: {message}; see --help")
+
+
+def number(text: str) -> int:
+    """A whole number above 0."""
+    if not re.fullmatch("[1-9][0-9]*", text):
+        raise argparse.ArgumentTypeError(f"takes a number above 0, got {text}")
+    return int(text)
+
+
+def listed(what: str, pattern: str, convert: Callable = str) -> Callable[[str], list]:
+    """A type of option: values separated by commas, none twice."""
+
+    def values(text: str) -> list:
+        found = text.split(",")
+        if not all(re.fullmatch(pattern, each) for each in found):
+            raise argparse.ArgumentTypeError(f"takes {what} separated by commas, got '{text}'")
+        if len(set(found)) < len(found):
+            raise argparse.ArgumentTypeError(f"names one twice: {text}")
+        return [convert(each) for each in found]
+
+    return values
+
+
+def folder(text: str) -> Path:
+    """A path, absolute by the folder that the caller stands in."""
+    return Path(text).absolute()
+
+
+def one_run(options: Options) -> None:
+    """One stage of a run, or all of them."""
+    if options.run is not None and (options.recipe or options.override):
+        raise ValueError("--run names a run with all its settings; leave out --recipe and --override")
+    if options.run is not None:
+        config, own = load_config(options.run), options.run
+    elif options.recipe is None:
+        raise ValueError("--run is missing (or --recipe, --norm and --seed); see --help")
+    else:
+        config = compose_run(options.recipe, options.norm, options.hardware, options.seed, options.override)
+        own = run_folder(config, options.runs)
+    names = list(stages.STAGES) if options.verb == "run" else [options.verb]
+    node_rank = stages.node_rank_of(config, options.node_rank)
+    if options.dry_run:
+        for name in names:
+            sys.stdout.writelines(f"{command}\n" for command in stage_commands(name, config, own, node_rank))
+    else:
+        stages.run_stages(config, own, names, node_rank)
+
+
+def second_ending(options: Options) -> None:
+    """Goes through everything after a run's average once more, with other settings."""
+    config = vary_run(options.run, options.into, options.override)
+    stages.run_stages(config, options.into, stages.AFTER_AVERAGE)
+
+
+def planned(make_plan: Callable[[Options, str], plan.Plan]) -> Callable[[Options], None]:
+    """The verb of a plan: prints it or carries it out."""
+
+    def verb(options: Options) -> None:
+        steps = make_plan(options, this_command())
+        if options.dry_run:
+            plan.print_plan(steps)
+            return
+        try:
+            plan.Executor().execute(steps)
+        except (KeyboardInterrupt, SystemExit):
+            logger.info("stopped; the same command continues where the runs are")
+            raise
+
+    verb.__doc__ = make_plan.__doc__
+    return verb
+
+
+def this_command() -> str:
+    """How this very command is typed, without ``--dry-run``, for records."""
+    words = [SCRIPT, *sys.argv[2:]] if SCRIPT else ["powernorm-run", *sys.argv[1:]]
+    return shlex.join(word for word in words if word != "--dry-run")
+
+
+def table(options: Options) -> None:
+    """Makes the table of a recipe's finished runs: BLEU by norm, the difference to LayerNorm with sacreBLEU's paired
+    bootstrap, seeds, updates, time; and a bar chart."""
+    from ..analysis import bar_chart
+    from ..scoring import table
+
+    config, output = compose_run(options.recipe, overrides=options.override), options.output
+    output = output or options.runs / options.recipe / "table"
+    words = ["--runs", str(options.runs / options.recipe), "--output-prefix", str(output), *published(config)]
+    table.main([*words, "--force", "--command", options.command or this_command()])
+    bar_chart.main(["--table", f"{output}.csv", "--output", f"{output}.png", "--title", options.recipe, "--force"])
+    logger.info("wrote %s.md, %s.csv and %s.png", output, output, output)
+
+
+def published(config: DictConfig) -> list[str]:
+    """What ``scoring.table`` has to know of a recipe: the figures that others published for it."""
+    if (figures := config.get("published")) is None:
+        return []
+    bleu = ",".join(f"{norm}={figure}" for norm, figure in figures.bleu.items())
+    return ["--published", bleu, "--published-source", figures.source]
+
+
+def curves(options: Options) -> None:
+    """Draws training and validation loss of a recipe's runs by update, as CSV and chart; runs may be under way yet."""
+    from ..analysis import curves
+
+    output = options.output or options.runs / options.recipe / "curves"
+    words = ["--runs", str(options.runs / options.recipe), "--output-prefix", str(output)]
+    curves.main([*words, "--title", options.recipe, "--force"])
+    logger.info("wrote %s.csv and %s.png", output, output)
+
+
+def option(text: str, metavar: str | None = None, type: Callable | None = None, default=None, **others) -> dict:
+    """The keywords of ``add_argument`` that are given."""
+    given = {"help": text, "metavar": metavar, "type": type, "default": default}
+    return {name: value for name, value in given.items() if value is not None} | others
+
+
+def options_by_name() -> dict[str, dict]:
+    """Every option that a verb may take."""
+    names, numbers = listed("names", "[A-Za-z0-9_-]+"), listed("numbers", "[0-9]+", int)
+    known = {group: ", ".join(choices(group)) for group in ("recipe", "norm", "hardware")}
+    override = "a Hydra override, such as train.max-update=100; ++train.KEY=VALUE sets a flag that the recipe has not"
+    gpus = "CUDA devices of this machine to use; a run trains on as many as an update has full passes for, as many runs"
+    return {
+        "recipe": option(f"one of: {known['recipe']}", "NAME", required=True),
+        "norm": option(f"one of: {known['norm']} (default %(default)s)", "NAME", default="power"),
+        "norms": option(f"of {known['norm']} (default %(default)s)", "LIST", names, NORMS),
+        "seed": option("of initialization, data order and dropout (default %(default)s)", "N", int, 1),
+        "seeds": option("seeds, separated by commas (default %(default)s)", "LIST", numbers, "1"),
+        "hardware": option(f"one of: {known['hardware']} (default cpu; with --gpus, gpu)", "NAME"),
+        "gpus": option(f"{gpus} as fit go on side by side", "N", number),
+        "jobs": option("runs at the same time (default: one a core on cpu, else what fits --gpus)", "N", number),
+        "runs": option("folder of all runs (default runs)", "DIR", folder, ROOT / "runs"),
+        "run": option("the run's folder, RUNS/RECIPE/NORM/seedN", "DIR", folder),
+        "into": option("folder of the second endings (default RUNS/recalibrated_N)", "DIR", folder),
+        "from": option("the raw data's folder, handed to the recipe's preparation", "DIR", folder, dest="source"),
+        "override": option(f"{override}; may be repeated", "KEY=VALUE", action="append", default=[]),
+        "output": {"type": folder, "metavar": "PREFIX"},
+        "command": option("the command to name as the one that makes it (default: this one)", "TEXT"),
+        "node-rank": option(
+            "which of hardware.nodes machines this is (default: Slurm's); 0 keeps the records", "N", int
+        ),
+        "passes": option(
+            "that make an update (default %(default)s: 1 x 4096 … 8 x 512 tokens)",
+            *("LIST", listed("numbers above 0", "[1-9][0-9]*", int), "1,2,4,8"),
+        ),
+        "batches": option("batches of training data to estimate on (default %(default)s)", "N", number, 100),
+        "dry-run": option("print every command and do nothing", action="store_true"),
+    }
+
+
+def make_parser() -> Parser:
+    """The parser of all verbs; a verb's help is its function's docstring."""
+    parser = Parser(prog="powernorm-run", description="Whole recipes, single stages of a run, tables and studies.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
+    known = options_by_name()
+
+    def add(verb: str, function: Callable[[Options], None], options: str, output: str = "", **changes) -> None:
+        documented = stages.STAGES.get(verb, function)
+        text = re.split(r"\n\n(?:Args|Raises):", inspect.getdoc(documented) or "")[0].replace("``", "")
+        added = verbs.add_parser(
+            verb, help=text.split("\n")[0], description=text, prog=SCRIPT or f"powernorm-run {verb}"
+        )
+        added.set_defaults(function=function, run=None, node_rank=None)
+        changes["output"] = option(f"writes {output}, replacing what is there")
+        for name in options.split():
+            aliases = [f"--{name.removesuffix('s')}"] if name in ("norms", "seeds") else []
+            added.add_argument(f"--{name}", *aliases, **{**known[name], **changes.get(name, {})})
+
+    several, three = "recipe norms seeds hardware gpus jobs runs output from override dry-run", {"default": "1,2,3"}
+    made = "PREFIX.md, .csv, .png, and _curves.csv and .png (default RUNS/RECIPE/table)"
+    add("recipe", planned(recipes.plan_recipe), several, made)
+    add("table1", planned(recipes.plan_table1), several, made, seeds=three)
+    single, cpu, needed = "recipe norm seed hardware runs override dry-run", {"default": "cpu"}, {"required": True}
+    for verb in ("run", *stages.STAGES):
+        if verb in ("run", "train"):
+            add(verb, one_run, f"{single} node-rank", hardware=cpu)
+        else:
+            add(verb, one_run, f"run {single}", recipe={"required": False}, hardware=cpu)
+    setting = option("a setting of recalibrate, generate or score; may be repeated")
+    add("second-ending", second_ending, "run into override", run=needed, into=needed, override=setting)
+    add("table", table, "recipe runs output command override", "PREFIX.md, .csv and .png (default RUNS/RECIPE/table)")
+    add("curves", curves, "recipe runs output", "PREFIX.csv and .png (default RUNS/RECIPE/curves)")
+    own_runs = option("folder of all runs (default runs/batch_sizes)", default=ROOT / "runs" / "batch_sizes")
+    made = "PREFIX.md, .csv and .png (default RUNS/RECIPE)"
+    add("batch-sizes", planned(recipes.plan_batch_sizes), f"{several} passes", made, runs=own_runs)
+    made = "PREFIX.md, .csv and .png (default RUNS/RECIPE/ablation)"
+    add("ablation", planned(recipes.plan_ablation), several, made, norms={"default": CELLS}, seeds=three)
+    chosen, made = "recipe batches runs into jobs output override dry-run", "PREFIX.md and .csv"
+    one = option("runs at the same time (default 1)")
+    add("recalibration", planned(recipes.plan_recalibration), chosen, made, jobs=one, override=setting)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one verb; see ``--help``."""
+    options = make_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    exit_on_sigterm()
+    options.function(options)

@@ -1,0 +1,168 @@
+"""The command lines of a run: fairseq's arguments from its configuration, and each stage as one would type it."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ..files import read_lines
+from .configuration import ROOT, tokens_warning
+
+
+def to_arguments(flags: DictConfig | dict[str, Any]) -> list[str]:
+    """Flags as a command line: a value becomes ``--flag value``, True a bare ``--flag``, False and None nothing."""
+    arguments = []
+    for flag, value in flags.items():
+        if value is None or value is False:
+            continue
+        arguments.append(f"--{flag}")
+        if value is not True:
+            arguments.append(str(value))
+    return arguments
+
+
+def data_arguments(config: DictConfig) -> list[str]:
+    """The recipe's data and languages, as every command of fairseq takes them."""
+    return [config.recipe.binarized, "--source-lang", config.recipe.source, "--target-lang", config.recipe.target]
+
+
+def train_arguments(config: DictConfig, folder: str | Path) -> list[str]:
+    """The arguments of ``fairseq-train`` for a run whose checkpoints go to ``folder``/checkpoints."""
+    return [*data_arguments(config), *to_arguments(config.train), "--save-dir", str(Path(folder) / "checkpoints")]
+
+
+def number_of_test_set(config: DictConfig, test_set: str) -> int:
+    """The place of a test set among those that fairseq-preprocess was given, which is all that fairseq knows of it.
+
+    It is the line of the data's ``test_sets.txt``; data without that file are taken to have the recipe's order.
+
+    Raises:
+        ValueError: the recipe or its data has no such test set.
+    """
+    test_sets, record = list(config.recipe.test_sets), ROOT / config.recipe.binarized / "test_sets.txt"
+    if test_set not in test_sets:
+        raise ValueError(f"unknown test set {test_set!r}; the recipe has {', '.join(test_sets)}")
+    if record.is_file():
+        test_sets = read_lines(record)
+    if test_set not in test_sets:
+        raise ValueError(f"{record.parent} has no test set {test_set!r}; it has {', '.join(test_sets)}")
+    return test_sets.index(test_set)
+
+
+def subset_of(config: DictConfig, test_set: str) -> str:
+    """What fairseq calls a test set: ``test``, ``test1``, ``test2``, …; raises as :func:`number_of_test_set`."""
+    return f"test{number_of_test_set(config, test_set) or ''}"
+
+
+def generate_arguments(config: DictConfig, checkpoint: str | Path, test_set: str) -> list[str]:
+    """The arguments of ``fairseq-generate`` for one of the recipe's test sets.
+
+    Raises:
+        ValueError: the recipe or its data has no such test set.
+    """
+    subset = subset_of(config, test_set)
+    flags = to_arguments(config.generate)
+    return [*data_arguments(config), *flags, "--path", str(checkpoint), "--gen-subset", subset]
+
+
+def model_path(config: DictConfig, folder: Path) -> Path:
+    """The checkpoint that translates: ``recalibrated.pt`` where the recipe recalibrates, else ``averaged.pt``."""
+    return folder / ("recalibrated.pt" if config.recalibrate.batches else "averaged.pt")
+
+
+def recalibrate_arguments(config: DictConfig, folder: Path) -> list[str]:
+    """The arguments of ``powernorm-recalibrate`` for a run's average."""
+    return [
+        *("--checkpoint", str(folder / "averaged.pt"), "--data", config.recipe.binarized),
+        *("--batches", str(config.recalibrate.batches), "--max-tokens", str(config.train["max-tokens"])),
+        *("--seed", str(config.seed), *(["--cpu"] if config.train.get("cpu") else [])),
+        *("--output", str(model_path(config, folder))),
+    ]
+
+
+def score_arguments(config: DictConfig, folder: Path, test_set: str) -> list[list[str]]:
+    """The arguments of ``scoring.bleu``, one list for each of the recipe's protocols, the output's path at the end."""
+    from ..scoring.protocols import protocol_named, text_suffix
+
+    commands = []
+    for protocol in (config.score.protocol, *config.score.get("further", ())):
+        main = protocol == config.score.protocol
+        suffix = text_suffix(protocol_named(protocol), protocol_named(config.score.protocol))
+        hypothesis, reference = (folder / test_set / f"{side}{suffix}.txt" for side in ("hypothesis", "reference"))
+        output = folder / test_set / ("score.json" if main else f"score.{protocol}.json")
+        words = ["--hypothesis", hypothesis, "--reference", reference, "--protocol", protocol, "--output", output]
+        commands.append([str(word) for word in words])
+    return commands
+
+
+def launcher_of(config: DictConfig, node_rank: int = 0) -> list[str]:
+    """The arguments of torchrun for a run's training, one process a device; none for a single device.
+
+    Args:
+        config: ``hardware.devices`` of all ``hardware.nodes`` together, ``hardware.master``, HOST:PORT of node 0, which
+            several nodes need.
+        node_rank: which of the nodes this is.
+
+    Raises:
+        ValueError: devices that do not divide among the nodes, or several nodes without a master.
+    """
+    devices, nodes, master = config.hardware.devices, config.hardware.nodes, config.hardware.get("master") or ""
+    if nodes < 1 or devices % nodes:
+        raise ValueError(f"{devices} devices do not divide among {nodes} nodes")
+    if not 0 <= node_rank < nodes:
+        raise ValueError(f"expected a node rank from 0 to {nodes - 1}, got {node_rank}")
+    if devices == 1:
+        return []
+    if nodes == 1:
+        return ["--standalone", "--nproc-per-node", str(devices)]
+    host, _, port = master.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"{nodes} nodes need HOST:PORT of the first as hardware.master, got {master!r}")
+    each = ["--nnodes", str(nodes), "--node-rank", str(node_rank), "--nproc-per-node", str(devices // nodes)]
+    return [*each, "--master-addr", host, "--master-port", port]
+
+
+def fairseq_command(program: str, arguments: Sequence[str], launcher: Sequence[str] = ()) -> str:
+    """A fairseq command as one would type it, quoted for a shell: ``fairseq-train …``, or with the arguments of
+    torchrun in ``launcher``, ``torchrun … -m fairseq_cli.train …``."""
+    start = ["torchrun", *launcher, "-m", f"fairseq_cli.{program}"] if launcher else [f"fairseq-{program}"]
+    return shlex.join([*start, *arguments])
+
+
+def stage_commands(name: str, config: DictConfig, folder: Path, node_rank: int = 0) -> list[str]:
+    """The commands of one stage of :data:`~.stages.STAGES` as one would type them; none where the recipe leaves it out.
+    What is done between commands is said in lines that begin with ``#``. Nothing is read or written.
+
+    Args:
+        name: the stage.
+        config: the run's configuration.
+        folder: the run's folder.
+        node_rank: which of several machines the training's command is for.
+    """
+    if name == "train":
+        warning = tokens_warning(config)
+        command = fairseq_command("train", train_arguments(config, folder), launcher_of(config, node_rank))
+        return [*([] if warning is None else [f"# {warning}"]), command]
+    if name == "average":
+        chosen = ["--folder", f"{folder}/checkpoints", "--last", str(config.average.last), "--by", config.average.by]
+        return [shlex.join(["powernorm-average", *chosen, "--output", f"{folder}/averaged.pt"])]
+    if name == "recalibrate":
+        if not config.recalibrate.batches:
+            return []
+        return [shlex.join(["powernorm-recalibrate", *recalibrate_arguments(config, folder)])]
+    if name == "translate":
+        commands = []
+        for test_set in config.recipe.test_sets:
+            arguments = generate_arguments(config, model_path(config, folder), test_set)
+            commands.append(fairseq_command("generate", arguments))
+            commands.append(
+                f"# {folder}/{test_set}: hypothesis.txt and reference.txt, from its output and the raw text"
+            )
+        return commands
+    return [
+        shlex.join(["python", "-m", "fairseq_powernorm.scoring.bleu", *arguments])
+        for test_set in config.recipe.test_sets
+        for arguments in score_arguments(config, folder, test_set)
+    ]

@@ -1,0 +1,156 @@
+"""All functions of fairseq's that this package wraps: what each wrapper does, and what happens without it.
+
+Plain ``fairseq-train --user-dir fairseq_powernorm`` has them, in each of several processes, as soon as
+``fairseq_powernorm.transformer`` is imported. With the environment variable ``FAIRSEQ_POWERNORM_PATCHES=off``, read
+once at that moment, fairseq stays as it is: then batch norms train as if each pass were an update, and none of the
+promises about restarts holds.
+"""
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fairseq import checkpoint_utils, file_io
+from fairseq.distributed import utils as distributed_utils
+from fairseq.tasks.fairseq_task import FairseqTask
+from fairseq.trainer import Trainer
+
+from . import checkpointing, forgotten_state, plain_settings, updates
+
+SWITCH = "FAIRSEQ_POWERNORM_PATCHES"
+STOCK = "_powernorm_stock"
+"""Attribute of a wrapper: fairseq's own function."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One function of fairseq's.
+
+    Attributes:
+        owner: the class or module that it is an attribute of.
+        name: of the attribute.
+        wrap: makes the replacement of the function.
+        why: what the replacement does.
+        without: what happens in fairseq as it is.
+    """
+
+    owner: Any
+    name: str
+    wrap: Callable[[Callable], Callable]
+    why: str
+    without: str
+
+    @property
+    def current(self) -> Callable:
+        """The function that fairseq calls now."""
+        return getattr(self.owner, self.name)
+
+    def install(self) -> None:
+        """Puts the replacement in its place; a second call does nothing."""
+        if hasattr(self.current, STOCK):
+            return
+        replacement = self.wrap(self.current)
+        setattr(replacement, STOCK, self.current)
+        static = isinstance(inspect.getattr_static(self.owner, self.name), staticmethod)
+        setattr(self.owner, self.name, staticmethod(replacement) if static else replacement)
+
+
+PATCHES = (
+    Patch(
+        Trainer,
+        "train_step",
+        updates.train_step,
+        why="tells the norms where an update begins and ends, and by which factor the loss is scaled",
+        without="each micro-batch updates the statistics, and so does an update that is left out",
+    ),
+    Patch(
+        Trainer,
+        "set_num_updates",
+        updates.set_num_updates,
+        why="ends the norms' update once the optimizer has made its own, before the average of the model takes it in",
+        without="the average of --store-ema has the statistics of the update before",
+    ),
+    Patch(
+        Trainer,
+        "_prepare_sample",
+        updates.prepare_sample,
+        why="tells the norms that a batch is the dummy of a rank that has run out of data",
+        without="the dummy batch counts in the statistics",
+    ),
+    Patch(
+        Trainer,
+        "begin_valid_epoch",
+        updates.begin_valid_epoch,
+        why="gives all ranks the mean of their statistics before they validate",
+        without="the ranks validate with different models",
+    ),
+    Patch(
+        Trainer,
+        "get_valid_iterator",
+        updates.get_valid_iterator,
+        why="validates on every sentence",
+        without="up to 7 sentences are left out, by --required-batch-size-multiple",
+    ),
+    Patch(
+        Trainer,
+        "load_checkpoint",
+        checkpointing.load_state,
+        why="refuses a checkpoint of other norms than the command line's",
+        without="a model silently goes on as another one, where the tensors have the same shapes",
+    ),
+    Patch(
+        checkpoint_utils,
+        "load_checkpoint",
+        checkpointing.load_checkpoint,
+        why="replaces a last checkpoint that is cut off, stops before one that cannot be read, and restores what "
+        "fairseq forgets: early stopping and other counters",
+        without="a restart dies of half a file, or trains anew over a checkpoint that it may not look at; --patience "
+        "counts anew",
+    ),
+    Patch(
+        checkpoint_utils,
+        "save_checkpoint",
+        checkpointing.save_checkpoint,
+        why="gives all ranks the mean of their statistics, and stores the counters",
+        without="the first rank's statistics are saved, the counters are not",
+    ),
+    Patch(
+        file_io.PathManager,
+        "copy",
+        checkpointing.copy_whole,
+        why="renames a copy into place",
+        without="a training that is killed while it copies leaves half of checkpoint_last.pt",
+    ),
+    Patch(
+        distributed_utils,
+        "_broadcast_object_slow",
+        checkpointing.broadcast_object,
+        why="sends the first rank's checkpoint to the others by torch's own function",
+        without="on torch 2.6 and newer no training on several devices can be started again",
+    ),
+    Patch(
+        FairseqTask,
+        "get_batch_iterator",
+        forgotten_state.get_batch_iterator,
+        why="makes the batches of the first epoch, whichever epoch a restart begins with",
+        without="a restarted training goes through other batches from there on",
+    ),
+)
+
+
+def install() -> None:
+    """Installs all patches, and the reader of plain settings in the place of ``eval``; a second call does nothing.
+
+    Raises:
+        ValueError: the environment variable holds something else than ``on`` or ``off``.
+    """
+    choice = os.environ.get(SWITCH, "on")
+    if choice not in ("on", "off"):
+        raise ValueError(f"{SWITCH}={choice}: expected on or off")
+    if choice == "off":
+        return
+    for patch in PATCHES:
+        patch.install()
+    plain_settings.forbid_eval()

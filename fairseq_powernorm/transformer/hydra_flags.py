@@ -1,0 +1,54 @@
+"""The flags of a model that ``fairseq-hydra-train`` builds: ``+model._name=powernorm_tiny +model.norm_type=power``.
+
+fairseq hands on what the command line gives, unparsed and without defaults, in a group of its own; on fairseq-train's
+command line all flags stand together, and the norms' defaults look at some of the others (the learning rate's warm-up).
+"""
+
+import argparse
+from typing import Any
+
+from fairseq.models.transformer.transformer_legacy import TransformerModel
+from omegaconf import DictConfig, OmegaConf
+
+OTHER_GROUPS = ("distributed_training", "optimization", "checkpoint", "lr_scheduler")
+
+
+def parsed(parser: argparse.ArgumentParser, given: dict[str, Any]) -> dict[str, Any]:
+    """What is given, as the parser would have it.
+
+    Raises:
+        ValueError: a flag does not take a value.
+    """
+    values = dict(given)
+    for action in parser._actions:
+        value = given.get(action.dest)
+        if value is None or isinstance(value, bool):
+            continue
+        try:
+            values[action.dest] = parser._get_value(action, str(value))
+            parser._check_value(action, values[action.dest])
+        except argparse.ArgumentError as error:
+            raise ValueError(str(error).removeprefix("argument ")) from None
+    return values
+
+
+def as_command_line(model: type[TransformerModel], cfg: DictConfig) -> argparse.Namespace:
+    """The flags of a model as fairseq-train has them.
+
+    Args:
+        model: says which flags there are.
+        cfg: the group of the model, within the whole configuration.
+
+    Raises:
+        ValueError: a flag does not take a value.
+    """
+    parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
+    model.add_args(parser)
+    flags: dict[str, Any] = {}
+    whole = cfg._get_root()
+    for group in OTHER_GROUPS if whole is not cfg else ():
+        flags.update(OmegaConf.to_container(whole.get(group) or OmegaConf.create({}), resolve=True, enum_to_str=True))
+    flags.pop("_name", None)
+    flags.update(vars(parser.parse_args([])))
+    flags.update(parsed(parser, OmegaConf.to_container(cfg, resolve=True)))
+    return argparse.Namespace(**flags)

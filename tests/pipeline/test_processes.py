@@ -1,0 +1,135 @@
+"""How far a command is, how it would be typed, and what a record says of its surroundings."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fairseq_powernorm.pipeline import commands, processes, provenance
+
+
+def test_a_command_can_be_pasted_into_a_shell():
+    command = commands.fairseq_command("train", ["data bin", "--adam-betas", "(0.9, 0.98)"])
+    assert command == "fairseq-train 'data bin' --adam-betas '(0.9, 0.98)'"
+
+
+def test_training_progress_reads_fairseqs_json_lines():
+    progress = processes.training_progress(1000)
+    stamp = "2026-01-01 00:00:00 | INFO |"
+    assert progress(f"{stamp} fairseq.tasks | something else") is None
+    line = f'{stamp} train_inner | {{"epoch": 1, "loss": "9.5", "num_updates": "20"}}'
+    assert progress(line) == "update 20 of 1000, loss 9.5, validation loss none yet"
+    assert progress(f'{stamp} valid | {{"epoch": 1, "valid_loss": "8.25"}}') is None
+    assert progress(line.replace('"20"', '"40"')) == "update 40 of 1000, loss 9.5, validation loss 8.25"
+    assert processes.training_progress(None)(line) == "update 20, loss 9.5, validation loss none yet"
+
+
+def test_generation_progress_counts_translations():
+    progress = processes.generation_progress(3)
+    assert [progress(line) for line in ("H-0\t-1\tx", "D-0\t-1\tx", "D-2\t-1\ty")] == [
+        None,
+        "1 of 3 sentences",
+        "2 of 3 sentences",
+    ]
+
+
+def test_a_command_that_fails_is_told_by_its_last_line(tmp_path):
+    log = tmp_path / "logs" / "train.log"
+    with pytest.raises(ValueError, match=r"power seed 1: fairseq-preprocess failed with status 2: .*train.log"):
+        processes.run_fairseq("preprocess", ["--no-such-flag"], log, "power seed 1")
+    assert "unrecognized arguments: --no-such-flag" in log.read_text(encoding="utf-8")
+
+
+def test_the_record_names_versions_and_hardware():
+    versions = provenance.versions()
+    assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert {"torch", "fairseq-fixed", "sacrebleu"} <= set(versions)
+    assert "cores" in provenance.hardware() or " x " in provenance.hardware()
+    assert provenance.commit()
+
+
+def test_what_schedulers_and_launchers_say_reaches_no_command(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "LOCAL_RANK", "SLURM_NODEID", "SLURM_NTASKS", "PMI_RANK", "LANG"):
+        monkeypatch.setenv(name, "7")
+    for name in ("TORCHELASTIC_RUN_ID", "PET_NNODES", "OMPI_COMM_WORLD_SIZE", "LC_CTYPE", "PYTHONIOENCODING"):
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "5")
+    found = processes.clean_environment({"MALLOC_TOP_PAD_": "1", "MALLOC_TRIM_THRESHOLD_": "2"})
+    assert {name for name, value in found.items() if value == "7"} == set()
+    assert (found["CUDA_VISIBLE_DEVICES"], found["MALLOC_TOP_PAD_"], found["MALLOC_TRIM_THRESHOLD_"]) == ("3", "5", "2")
+
+
+def test_commands_read_and_write_utf8_in_any_locale(monkeypatch, tmp_path):
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    monkeypatch.setenv("PYTHONCOERCECLOCALE", "0")
+    program = f"open({str(tmp_path / 'file')!r}, 'w').write('ö'); print('ß')"
+    processes.run_logged([sys.executable, "-c", program], "python", tmp_path / "log", "label")
+    assert (tmp_path / "file").read_bytes() == "ö".encode()
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "+ python\nß\n"
+
+
+SLEEPER = "import os, sys, time; open(sys.argv[1] + str(os.getpid()), 'w'); time.sleep(120)"
+RUN = """
+import sys
+from pathlib import Path
+from fairseq_powernorm.pipeline import processes
+processes.exit_on_sigterm()
+folder, worker = sys.argv[1], [sys.executable, "-c", sys.argv[2], sys.argv[1] + "/"]
+command = processes.python_module(
+    *("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"),
+    *processes.dying_with(0, *worker),
+)
+processes.run_logged(command, "torchrun", Path(folder) / "log", "label")
+"""
+
+
+def alive(number):
+    try:
+        with open(f"/proc/{number}/stat", encoding="utf-8") as stream:
+            return stream.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_torchruns_workers_end_with_the_run_however_that_ends(tmp_path, number):
+    """torchrun gives each worker a session of its own, which no signal to the run's group reaches."""
+    run = subprocess.Popen([sys.executable, "-c", RUN, tmp_path, SLEEPER], stdout=subprocess.DEVNULL)
+    while len(workers := [path.name for path in tmp_path.iterdir() if path.name.isdecimal()]) < 2:
+        assert run.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.1)
+    os.kill(run.pid, number)
+    run.wait()
+    while any(alive(worker) for worker in workers):
+        time.sleep(0.1)
+
+
+def test_a_process_that_was_killed_takes_along_what_it_had_started(tmp_path):
+    program = (
+        "import subprocess, sys; from fairseq_powernorm.pipeline import processes\n"
+        "import os; child = subprocess.Popen(processes.dying_with(os.getpid(), 'sleep', '100'))\n"
+        "print(child.pid, flush=True); child.wait()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    time.sleep(0.5)  # until it has asked for it
+    parent.kill()
+    while alive(child):
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_command_once_a_device(tmp_path):
+    processes.run_fairseq(
+        "preprocess", ["--help"], tmp_path / "log", "x", launcher=["--standalone", "--nproc-per-node=2"]
+    )
+    log = (tmp_path / "log").read_text(encoding="utf-8")
+    assert log.startswith("+ torchrun --standalone --nproc-per-node=2 -m fairseq_cli.preprocess --help\n")
+    assert log.count("usage: ") == 2

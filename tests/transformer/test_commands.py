@@ -1,0 +1,51 @@
+"""What the powernorm-… commands add to fairseq's, and that they log as these do."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fairseq_powernorm.transformer import commands
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["data"], ["data", "--user-dir", commands.USER_DIR]),
+        (["data", "--user-dir", "mine"], ["data", "--user-dir", "mine"]),
+        (["data", "--user-dir=mine"], ["data", "--user-dir=mine"]),
+    ],
+)
+def test_the_user_dir_is_filled_in_once(arguments, expected):
+    assert commands.with_user_dir(arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        (["--path", "a.pt"], "a.pt"),
+        (["--path=b.pt"], "b.pt"),
+        (["--path", "a", "--path", "b"], "b"),
+        (["--path"], None),
+    ],
+)
+def test_options_are_read_as_argparse_does(arguments, value):
+    assert commands.option(arguments, "--path") == value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["train", "generate"])
+def test_the_log_is_fairseqs(root, program):
+    """Importing fairseq sets up logging, which its own commands do before."""
+    shown = (
+        "[(type(handler).__name__, handler.stream.name, handler.formatter._fmt) for handler in logging.root.handlers]"
+    )
+    found = []
+    for imports in (
+        f"import fairseq_cli.{program}",
+        f"from fairseq_powernorm.transformer.commands import import_command; import_command('{program}')",
+    ):
+        command = [sys.executable, "-c", f"import logging; {imports}; print({shown})"]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        found.append(done.stdout.splitlines()[-1])
+    assert found[0] == found[1] and "Handler" in found[0]

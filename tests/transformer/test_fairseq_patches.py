@@ -1,0 +1,147 @@
+"""What of fairseq's is wrapped: all that the table lists, once, whatever is imported first, unless switched off."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fairseq
+import pytest
+from fairseq.file_io import PathManager
+
+from fairseq_powernorm.import_hooks import when_imported
+from fairseq_powernorm.transformer import fairseq_patches
+from fairseq_powernorm.transformer.fairseq_patches.plain_settings import MODULES_THAT_EVALUATE
+
+STATE = """
+import json, sys
+from fairseq.models import ARCH_MODEL_REGISTRY
+from fairseq_powernorm.transformer.fairseq_patches import PATCHES, STOCK, install
+from fairseq_powernorm.transformer.fairseq_patches.plain_settings import plain_value
+
+install()
+patched = [patch.name for patch in PATCHES if hasattr(patch.current, STOCK)]
+twice = [patch.name for patch in PATCHES if hasattr(getattr(patch.current, STOCK, 0), STOCK)]
+plain = sorted(name for name, module in sys.modules.items() if getattr(module, "eval", None) is plain_value)
+names = sorted(name for name in ARCH_MODEL_REGISTRY if name.startswith("powernorm_"))
+print(json.dumps([patched, twice, plain, names]))
+"""
+ORDERS = {
+    "fairseq first": "import fairseq; import fairseq_powernorm",
+    "fairseq last": "import fairseq_powernorm, sys; assert 'fairseq' not in sys.modules; import fairseq",
+    "the norms first": "import fairseq_powernorm; fairseq_powernorm.build_norm; import fairseq.models",
+    "the model": "import fairseq_powernorm.transformer",
+    "user-dir": "from argparse import Namespace; from fairseq.utils import import_user_module;"
+    "import_user_module(Namespace(user_dir='fairseq_powernorm'))",
+    "user-dir, loaded before": "import fairseq_powernorm; from argparse import Namespace;"
+    "from fairseq.utils import import_user_module; import_user_module(Namespace(user_dir='fairseq_powernorm'))",
+}
+
+
+def state_after(statements, root, **environment):
+    """What is patched in a process of its own; the orders are compared in one process each, side by side."""
+    return subprocess.Popen(
+        [sys.executable, "-c", statements + STATE],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_whatever_is_imported_first(root):
+    started = {order: state_after(statements, root) for order, statements in ORDERS.items()}
+    found = {}
+    for order, process in started.items():
+        output, errors = process.communicate()
+        assert process.returncode == 0, errors
+        found[order] = json.loads(output.splitlines()[-1])
+    patched, twice, plain, names = found["the model"]
+    assert patched == [patch.name for patch in fairseq_patches.PATCHES] and not twice
+    assert len(names) >= 4 and "fairseq.optim.adam" in plain and set(plain) <= set(MODULES_THAT_EVALUATE)
+    assert all(other == found["the model"] for other in found.values()), found
+
+
+@pytest.mark.slow
+def test_switched_off_fairseq_is_as_it_is(root):
+    output, errors = state_after(
+        "import fairseq_powernorm.transformer", root, FAIRSEQ_POWERNORM_PATCHES="off"
+    ).communicate()
+    patched, _, plain, names = json.loads(output.splitlines()[-1])
+    assert (patched, plain) == ([], []) and len(names) >= 4, errors
+    _, errors = state_after("import fairseq_powernorm.transformer", root, FAIRSEQ_POWERNORM_PATCHES="no").communicate()
+    assert "FAIRSEQ_POWERNORM_PATCHES=no: expected on or off" in errors
+
+
+def test_the_table_says_why():
+    for patch in fairseq_patches.PATCHES:
+        assert patch.why and patch.without and callable(getattr(patch.current, fairseq_patches.STOCK)), patch.name
+    assert len({(patch.owner, patch.name) for patch in fairseq_patches.PATCHES}) == len(fairseq_patches.PATCHES)
+
+
+def test_all_modules_of_fairseq_that_call_eval_are_known():
+    folder = Path(fairseq.__file__).parent
+    found = set()
+    for path in folder.rglob("*.py"):
+        calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+        if any(isinstance(call.func, ast.Name) and call.func.id == "eval" for call in calls):
+            found.add(".".join(["fairseq", *path.relative_to(folder).with_suffix("").parts]))
+    assert found == set(MODULES_THAT_EVALUATE)
+
+
+def test_modules_that_are_imported_later(tmp_path, monkeypatch):
+    (tmp_path / "imported_later.py").write_text("value = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = []
+    for number in range(2):
+        when_imported("imported_later", lambda module, number=number: seen.append((number, module.value)))
+    when_imported("there_is_none", lambda module: seen.append(module))
+    assert not seen
+    import imported_later  # noqa: F401
+
+    with pytest.raises(ModuleNotFoundError):
+        import there_is_none  # noqa: F401
+    when_imported("imported_later", lambda module: seen.append(("at once", module.value)))
+    assert seen == [(0, 1), (1, 1), ("at once", 1)]
+
+
+def test_a_copy_that_breaks_off_leaves_what_was_there(tmp_path, monkeypatch):
+    source, destination = tmp_path / "checkpoint1.pt", tmp_path / "checkpoint_last.pt"
+    source.write_bytes(b"new" * 1000)
+    destination.write_bytes(b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            PathManager.copy(str(source), str(destination), overwrite=True)
+    assert destination.read_bytes() == b"old"
+    assert not PathManager.copy(str(source), str(destination))
+    assert PathManager.copy(str(source), str(destination), overwrite=True)
+    assert destination.read_bytes() == b"new" * 1000
+
+
+SPAWNED = """
+import json, sys
+from argparse import Namespace
+import fairseq_cli.train as program
+from fairseq_powernorm.checkpoints.resume import PATIENCE
+from fairseq_powernorm.transformer.fairseq_patches import forgotten_state
+
+program.should_stop_early.best, program.should_stop_early.num_runs = 2.5, 3
+saved = forgotten_state.patience()
+del program.should_stop_early.best, program.should_stop_early.num_runs
+assert forgotten_state.patience() == {}
+cfg = Namespace(patience=5, save_dir=sys.argv[1], maximize_best_checkpoint_metric=False)
+forgotten_state.restore_patience(cfg, {PATIENCE: saved})
+count = program.should_stop_early
+print(json.dumps([saved, count.best, count.num_runs]))
+"""
+
+
+def test_the_count_of_early_stopping_goes_through_a_checkpoint(tmp_path):
+    done = subprocess.run([sys.executable, "-c", SPAWNED, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [{"best": 2.5, "validations_since": 3}, 2.5, 3]
