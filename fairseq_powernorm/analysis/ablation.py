@@ -25,7 +25,7 @@ from ..files import atomic_write, read_lines, refuse_to_overwrite, run_command_l
 from ..scoring.bleu import score_lines
 from ..scoring.rows import check_comparable, rank
 from ..scoring.runs import Run, read_runs
-from .bar_chart import COLORS, DOTS_PER_INCH, OTHER_COLOR
+from .bar_chart import DOTS_PER_INCH, color_of
 from .curves import read_log
 
 logger = logging.getLogger(__name__)
@@ -176,13 +176,6 @@ def to_markdown(measurements: Sequence[Measurement], runs: Sequence[Run], baseli
     return "\n".join([*lines, *([f"- Reproduce: `{command}`"] if command else []), ""])
 
 
-def color_of(norm: str) -> str:
-    """A variant such as ``power-plain`` has the colour of its norm."""
-    while norm not in COLORS and "-" in norm:
-        norm = norm.rpartition("-")[0]
-    return COLORS.get(norm, OTHER_COLOR)
-
-
 def draw(measurements: Sequence[Measurement], baseline: str, title: str) -> Figure:
     """The difference of every norm to the baseline: a point a seed, their mean, and its interval.
 
@@ -198,7 +191,8 @@ def draw(measurements: Sequence[Measurement], baseline: str, title: str) -> Figu
     figure = Figure(figsize=(7.0, 0.42 * len(norms) + 1.3), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.axvline(0, color=COLORS.get(baseline, OTHER_COLOR), linewidth=2, zorder=0)
+    axes.axvline(0, color=color_of(baseline), linewidth=2, zorder=0)
+    several = any(len(table[norm].keys() & table[baseline].keys()) > 1 for norm in norms)
     for place, norm in enumerate(norms):
         difference = Difference.of(table[norm], table[baseline])
         values = [*difference.values.values()]
@@ -215,7 +209,8 @@ def draw(measurements: Sequence[Measurement], baseline: str, title: str) -> Figu
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right"]].set_visible(False)
     bleu = statistics.fmean(table[baseline].values())
-    axes.set_xlabel(f"BLEU minus {baseline}'s ({bleu:.2f}), {main}; points: seeds, lines: {CONFIDENCE:.0%} interval")
+    legend = f"; points: seeds, lines: {CONFIDENCE:.0%} interval" if several else ""
+    axes.set_xlabel(f"BLEU minus {baseline}'s ({bleu:.2f}), {main}{legend}")
     if title:
         axes.set_title(title, fontsize=11, parse_math=False)
     return figure

@@ -28,6 +28,13 @@ OTHER_COLOR = "#CC79A7"
 DOTS_PER_INCH = 150
 
 
+def color_of(norm: str) -> str:
+    """The colour of a norm's name in a chart; a variant such as ``power-plain`` has that of its norm."""
+    while norm not in COLORS and "-" in norm:
+        norm = norm.rpartition("-")[0]
+    return COLORS.get(norm, OTHER_COLOR)
+
+
 @dataclass(frozen=True)
 class Bar:
     """One norm on one test set; ``standard_deviation`` is None for a single seed."""
@@ -107,7 +114,7 @@ def draw(bars: Sequence[Bar], title: str = "", axis_start: float = 0.0) -> Figur
 def _draw_panel(axes: Axes, bars: Sequence[Bar], axis_start: float) -> None:
     """Bars from top to bottom with their values beside them."""
     for place, bar in enumerate(bars):
-        color = COLORS.get(bar.norm, OTHER_COLOR)
+        color = color_of(bar.norm)
         axes.barh(place, bar.bleu - axis_start, left=axis_start, height=0.72, color=color)
         text = f"{bar.bleu:.2f}"
         if bar.standard_deviation is not None:

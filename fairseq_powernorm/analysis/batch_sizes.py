@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..files import atomic_write, refuse_to_overwrite, run_command_line
-from .bar_chart import COLORS, DOTS_PER_INCH, OTHER_COLOR, Bar, read_bars
+from .bar_chart import DOTS_PER_INCH, Bar, color_of, read_bars
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def draw(sizes: Sizes, title: str) -> Figure:
                     yerr=[point.standard_deviation or 0.0 for point in points],
                     marker="o",
                     capsize=3,
-                    color=COLORS.get(bar.norm, OTHER_COLOR),
+                    color=color_of(bar.norm),
                     label=bar.norm,
                 )
         panel.set_xscale("log", base=2)

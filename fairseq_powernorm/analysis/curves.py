@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from ..files import atomic_write, read_lines, refuse_to_overwrite, run_command_line
 from ..scoring.runs import run_folders
-from .bar_chart import COLORS, DOTS_PER_INCH, OTHER_COLOR
+from .bar_chart import COLORS, DOTS_PER_INCH, color_of
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ def draw(points: Sequence[Point], title: str) -> Figure:
     for axes, (heading, curves) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
         for (norm, seed), curve in curves.items():
             dashes = DASHES[(others.index(norm) + 1) % len(DASHES)] if norm in others else "-"
-            color = COLORS.get(norm, OTHER_COLOR)
+            color = color_of(norm)
             (lines[norm],) = axes.plot(*zip(*curve, strict=True), color=color, linestyle=dashes, linewidth=1.2)
             if bad := [updates for updates, value in curve if not math.isfinite(value)]:
                 logger.warning("%s seed %d: %s is not finite at update %d", norm, seed, heading, bad[0])

@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from .commands import launcher_of, stage_commands
 from .configuration import check_choice, compose_run, run_folder
 from .inputs import check_average, check_devices
 from .plan import Command, Job, Jobs, Plan, cores
-from .run_folder import varied
+from .run_folder import load_config, varied
 from .stages import AFTER_AVERAGE, STAGES
 
 
@@ -124,6 +125,18 @@ def plan_ablation(options: argparse.Namespace, command: str) -> Plan:
     return [*plan_recipe(argparse.Namespace(**{**vars(options), "output": None}), command), Command(tuple(words))]
 
 
+def has_statistics(config: DictConfig) -> bool:
+    """Whether a norm of a run has running statistics."""
+    from ..norms.registry import NORMS
+
+    names = {
+        value
+        for flag, value in config.train.items()
+        if re.fullmatch(r".*norm-(type|self-attn|cross-attn|ffn|output)", flag)
+    }
+    return any(NORMS[name].statistics for name in names)
+
+
 def plan_recalibration(options: argparse.Namespace, command: str) -> Plan:
     """Shows what recalibration changes: every finished run of a recipe gets a second ending, in which the running
     statistics of its average are estimated anew on training data, and is translated and scored again; a table compares
@@ -132,7 +145,6 @@ def plan_recalibration(options: argparse.Namespace, command: str) -> Plan:
     Raises:
         ValueError: no finished run.
     """
-    from ..norms.registry import NORMS
     from ..scoring.runs import run_folders
 
     into = options.into or options.runs / f"recalibrated_{options.batches}"
@@ -142,9 +154,10 @@ def plan_recalibration(options: argparse.Namespace, command: str) -> Plan:
     overrides, jobs = [f"recalibrate.batches={options.batches}", *options.override], []
     for folder in run_folders(options.runs / options.recipe):
         finished = (folder / "run.json").is_file() and (folder / "averaged.pt").is_file()
-        ending = into / folder.relative_to(options.runs)
-        if finished and NORMS[(config := varied(folder, ending, overrides)).train["norm-type"]].statistics:
+        if finished and has_statistics(load_config(folder)):
+            ending = into / folder.relative_to(options.runs)
             words = ["second-ending", "--run", str(folder), "--into", str(ending), *with_overrides(overrides)]
+            config = varied(folder, ending, overrides)
             commands = [each for stage in AFTER_AVERAGE for each in stage_commands(stage, config, ending)]
             jobs.append(Job(tuple(words), tuple(commands)))
     if not jobs:

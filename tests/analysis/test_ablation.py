@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from fairseq_powernorm.analysis import ablation
+from fairseq_powernorm.analysis import ablation, bar_chart
 from fairseq_powernorm.analysis.ablation import MEAN, POOLED, Difference
 from fairseq_powernorm.scoring import bleu
 
@@ -92,4 +92,4 @@ def test_what_does_not_compare_is_refused(runs, tmp_path):
 
 
 def test_a_variant_has_the_colour_of_its_norm():
-    assert ablation.color_of("power-scaling-only") == ablation.color_of("power") != ablation.color_of("batch")
+    assert bar_chart.color_of("power-scaling-only") == bar_chart.color_of("power") != bar_chart.color_of("batch")

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from fairseq_powernorm.pipeline import command_line, plan, recipes
+from fairseq_powernorm.pipeline import command_line, plan, recipes, run_folder
+from fairseq_powernorm.pipeline.configuration import compose_run
 
 
 def planned(name, *words):
@@ -72,6 +73,28 @@ def test_a_study_of_batch_sizes_prepares_once_and_has_a_table_for_each(tmp_path)
         assert all(f"--max-tokens {tokens} " in job.commands[0] for job in jobs.jobs)
         assert all(f"{tmp_path}/{tokens}" in job.arguments for job in jobs.jobs)
     assert [f"{n}={tmp_path}/{n}/demo_de_en/table.csv" for n in (800, 200)] == list(steps[-1].words[-2:])
+
+
+def test_finished_runs_with_statistics_get_a_second_ending(tmp_path):
+    for norm, seed in (
+        ("layer", "seed1"),
+        ("rms", "seed1"),
+        ("power", "seed1"),
+        ("batch", "seed2,train.lr=1"),
+        ("pn-v", "seed3"),
+    ):
+        folder = tmp_path / "demo_de_en" / norm / seed
+        run_folder.store_config(compose_run("demo_de_en", norm), folder)
+        (folder / "run.json").touch()
+        if norm != "pn-v":
+            (folder / "averaged.pt").touch()
+    steps = planned(
+        "plan_recalibration", "recalibration", "--recipe", "demo_de_en", "--batches", "7", "--runs", tmp_path
+    )
+    ((job,),), ending = (jobs.jobs for jobs in jobs_of(steps)), tmp_path / "recalibrated_7/demo_de_en/power/seed1"
+    assert job.arguments[:5] == ("second-ending", "--run", f"{tmp_path}/demo_de_en/power/seed1", "--into", str(ending))
+    assert "powernorm-recalibrate" in job.commands[0] and "--batches 7" in job.commands[0]
+    assert not ending.exists()
 
 
 def test_a_plan_stops_at_the_first_step_that_fails(tmp_path, capfd):

@@ -66,7 +66,7 @@ def test_recomputation_within_an_update(trainers, norm):
         assert torch.equal(value, recomputed.get_model().state_dict()[key]), key
 
 
-def test_a_stopgap_for_missing_data_moves_nothing(trainers):
+def test_a_dummy_batch_changes_nothing(trainers):
     with_data, without = trainers.build(), trainers.build()
     with_data.train_step([trainers.batch(0)])
     without.train_step([{}, trainers.batch(0)])  # what a rank gets whose share of the last update is empty
