@@ -42,6 +42,9 @@ bench: $(INSTALLED) ## norms, training steps and decoding against LayerNorm, int
 	$(BIN)/python benchmarks/plot.py --input results/benchmarks/norms_cpu
 	$(BIN)/python benchmarks/bench_norms.py --tokens 4096 --channels 512 --padding yes \
 	    --backends kernels plain compiled --output results/benchmarks/routes_cpu --force
+	for run in 1 2; do $(BIN)/python benchmarks/bench_norms.py --tokens 5 80 512 4096 --channels 512 --padding yes \
+	    --norms power "power (groups)" --backends kernels --rounds 100 --warmup 10 \
+	    --output results/benchmarks/usual_sizes_cpu_$$run --force || exit 1; done
 	$(BIN)/python benchmarks/bench_train_step.py --output results/benchmarks/train_step_cpu --force
 	$(BIN)/python benchmarks/bench_decode.py --output results/benchmarks/decode_cpu --force
 

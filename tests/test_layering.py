@@ -14,7 +14,7 @@ ALLOWED = {
     "files": set(),
     "kernels": set(),
     "functional": {"kernels"},
-    "norms": {"functional"},
+    "norms": {"functional", "kernels"},
     "flags": {"norms"},
     "checkpoints": {"flags", "norms", "files"},
     "transformer": {"flags", "norms", "checkpoints", "kernels", "files", "import_hooks"},

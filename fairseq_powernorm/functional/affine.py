@@ -72,6 +72,8 @@ def normalize_by_constants(
     Returns:
         (..., C) in the dtype of ``rows``.
     """
+    if torch.compiler.is_compiling():  # so that a graph holds torch's own operators: it is exported, or fused
+        return plain.normalize_by_constants(rows, mean, second_moment, weight, bias, eps, groups)
     if torch.is_grad_enabled():
         return NormalizeByConstantsFunction.apply(rows, weight, bias, mean, second_moment, eps, groups)
     return operators.normalize_by_constants(rows, mean, second_moment, weight, bias, eps, groups)

@@ -29,15 +29,17 @@ def rows_of_padding(x: Tensor, padding_mask: Tensor | None) -> Tensor | None:
         raise ValueError(f"expected activations (T, B, C) or rows (N, C), got shape {tuple(x.shape)}")
     if padding_mask is None:
         return None
-    expected = x.shape[-2::-1]
-    if padding_mask.shape != expected:
+    padding = padding_mask.t() if padding_mask.dim() < 3 else padding_mask
+    if padding.shape != x.shape[:-1]:
         raise ValueError(
-            f"expected a padding mask of shape {tuple(expected)} for activations of shape {tuple(x.shape)}, "
+            f"expected a padding mask of shape {tuple(x.shape[-2::-1])} for activations of shape {tuple(x.shape)}, "
             f"got {tuple(padding_mask.shape)}"
         )
-    if padding_mask.dtype not in (torch.bool, torch.uint8):
-        raise ValueError(f"expected a bool padding mask, True at padding, got dtype {padding_mask.dtype}")
-    return padding_mask.t().bool()
+    if padding.dtype is torch.bool:
+        return padding
+    if padding.dtype is torch.uint8:
+        return padding.bool()
+    raise ValueError(f"expected a bool padding mask, True at padding, got dtype {padding_mask.dtype}")
 
 
 def to_rows(x: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.autograd import Function
 
-from ..kernels.operators import gradient, gradient_sums, normalize
+from ..kernels.operators import gradient, gradient_sums, normalize, ratio_and_correlation
 from .affine import like
 from .reduction import Reduce, keep_local
-from .running import ratio_and_correlation
 from .second_derivative import first_derivative_only
 
 Follow = Callable[[Tensor, Tensor, Tensor], None]
@@ -78,7 +77,7 @@ def power_norm(
 
     X̃' = g − ν_{t−1} ⊙ X̂ and ds = X̃'/√(ψ²_{t−1} + ε), with g = γ ⊙ dY; s is x, or with group scaling the scaled x,
     whose gradient follows. **The backward pass** hands Γ and Λ to ``follow``, for ν_t
-    (:func:`~fairseq_powernorm.functional.running.move_projection`). The gradient is not that of the forward pass, by
+    (:data:`~fairseq_powernorm.kernels.operators.move_projection`). The gradient is not that of the forward pass, by
     design: ψ²_{t−1} is treated neither as a constant (ν = 0) nor as this batch's own statistic (ν = Λ), see the paper's
     section 4.2.
 

@@ -95,10 +95,10 @@ def first_derivative_only(norm: str) -> Callable[[Callable], Callable]:
     def decorate(backward: Callable) -> Callable:
         @functools.wraps(backward)
         def guarded(ctx, *grads):
+            if not torch.is_grad_enabled():
+                return backward(ctx, *grads)
             with torch.no_grad():
                 found = backward(ctx, *grads)
-            if not torch.is_grad_enabled():
-                return found
             gradients = [gradient.detach().requires_grad_() for gradient in found if gradient is not None]
             refusing = iter(_NoSecondDerivative.apply(reason, *gradients))
             return tuple(None if gradient is None else next(refusing) for gradient in found)

@@ -11,7 +11,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <optional>
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -378,6 +380,24 @@ void move_average(const Tensor& running, const Tensor& batch, const Tensor& coun
   });
 }
 
+std::tuple<Tensor, Tensor> ratio_and_correlation(const Optional& weight, const Tensor& grad_weight,
+                                                 const Tensor& second_moment, const Tensor& mean_square,
+                                                 const Tensor& count, double eps) {
+  Tensor ratio = at::empty_like(grad_weight), correlation = at::empty_like(grad_weight);
+  BY_TYPE(grad_weight, [&] {
+    Call<scalar_t> call(grad_weight, {}, {}, eps, 0);
+    const scalar_t *gamma = call.vector(weight), *product = call.vector(grad_weight);
+    const scalar_t *d = call.vector(second_moment), *square = call.vector(mean_square);
+    const auto tokens = static_cast<scalar_t>(std::max(count.item<double>(), 1.0));
+    scalar_t *to_ratio = ratio.mutable_data_ptr<scalar_t>(), *to_correlation = correlation.mutable_data_ptr<scalar_t>();
+    for (int64_t k = 0; k < call.channels; ++k) {
+      to_ratio[k] = square[k] / (d[k] + call.constants.eps);
+      to_correlation[k] = (gamma == nullptr ? scalar_t(1) : gamma[k]) * product[k] / tokens;
+    }
+  });
+  return {ratio, correlation};
+}
+
 void move_projection(const Tensor& projection, const Tensor& square_mean_ratio, const Tensor& correlation,
                      const Tensor& count, double alpha) {
   BY_TYPE(projection, [&] {
@@ -393,12 +413,26 @@ void move_projection(const Tensor& projection, const Tensor& square_mean_ratio, 
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(fairseq_powernorm, CPU, library) {
-  library.impl("normalize_by_constants", normalize_by_constants);
-  library.impl("normalize", normalize);
-  library.impl("moments", moments);
-  library.impl("gradient_sums", gradient_sums);
-  library.impl("gradient", gradient);
-  library.impl("move_average", move_average);
-  library.impl("move_projection", move_projection);
+// Registers the operators; gives an error's text, or nullptr. Not when the library is loaded, as TORCH_LIBRARY_IMPL does:
+// schemas that are not those of this build would end the process there.
+extern "C" const char* register_operators() {
+  static std::string message;
+  static std::unique_ptr<torch::Library> kept;
+  try {
+    auto library = std::make_unique<torch::Library>(torch::Library::IMPL, "fairseq_powernorm", c10::DispatchKey::CPU,
+                                                    __FILE__, __LINE__);
+    library->impl("normalize_by_constants", normalize_by_constants);
+    library->impl("normalize", normalize);
+    library->impl("moments", moments);
+    library->impl("gradient_sums", gradient_sums);
+    library->impl("gradient", gradient);
+    library->impl("ratio_and_correlation", ratio_and_correlation);
+    library->impl("move_average", move_average);
+    library->impl("move_projection", move_projection);
+    kept = std::move(library);
+    return nullptr;
+  } catch (const c10::Error& error) {
+    message = error.what_without_backtrace();
+    return message.c_str();
+  }
 }

@@ -14,6 +14,7 @@ statistics come in that type, rows in their own.
 """
 
 import contextlib
+import ctypes
 import functools
 import importlib
 import logging
@@ -32,13 +33,17 @@ VARIABLE = "FAIRSEQ_POWERNORM_KERNELS"
 MODES = ("auto", "off", "force")
 CHOSEN = os.environ.get(VARIABLE) or "auto"  # read once: what the dispatcher holds stays
 
+NAMES: list[str] = []
+"""Of all operators."""
+
 _library = torch.library.Library("fairseq_powernorm", "DEF")
 
 
 def mode() -> str:
-    """The value of ``FAIRSEQ_POWERNORM_KERNELS`` when this module was imported: ``auto`` (the default, an empty one too:
-    kernels where there are any, plain torch elsewhere), ``off`` (plain torch) or ``force`` (an error where there is no
-    kernel).
+    """The value of ``FAIRSEQ_POWERNORM_KERNELS`` when this module was imported.
+
+    ``auto`` (the default, an empty one too): kernels where there are any, plain torch elsewhere; ``off``: plain torch;
+    ``force``: an error where there is no kernel.
 
     Raises:
         ValueError: another value.
@@ -71,12 +76,19 @@ def _missing_on_cpu() -> str | None:
     if not libraries:
         return "no kernels for the CPU, as the package was installed without a C++ compiler"
     try:
-        torch.ops.load_library(str(libraries[0]))
-    except (OSError, RuntimeError) as error:
-        missing = f"no kernels for the CPU, as {libraries[0].name} does not load (built for another torch?): {error}"
-        logger.warning("%s", missing)
-        return missing
-    return None
+        register = ctypes.CDLL(str(libraries[0])).register_operators
+        register.restype = ctypes.c_char_p
+        error = register()
+    except (OSError, AttributeError) as exception:
+        error = str(exception).encode()
+    if error is None:
+        return None
+    lines = " ".join(error.decode().split())
+    reason = (
+        f"no kernels for the CPU, as {libraries[0].name} is of another build (of torch or of this package): {lines}"
+    )
+    logger.warning("%s", reason)
+    return reason
 
 
 @functools.cache
@@ -91,6 +103,8 @@ def _missing_on_cuda() -> str | None:
 
 def missing(device_type: str) -> str | None:
     """Why there are no kernels for a device, or None if there are."""
+    if CHOSEN == "off":
+        return f"no kernels, as {VARIABLE} is off"
     if device_type == "cpu":
         return _missing_on_cpu()
     return _missing_on_cuda() if device_type == "cuda" else f"no kernels for the device {device_type}"
@@ -100,6 +114,7 @@ def _define(schema: str, documentation: str) -> torch._ops.OpOverload:
     """Defines an operator and registers the functions of its name in :mod:`.plain` and :mod:`.cuda` for it; the
     compiled library registers its own."""
     name = schema.partition("(")[0]
+    NAMES.append(name)
     _library.define(schema)
     in_plain_torch = getattr(plain, name)
 
@@ -118,6 +133,7 @@ def _define(schema: str, documentation: str) -> torch._ops.OpOverload:
     else:
         _library.impl(name, without_kernel, "CompositeExplicitAutograd")
         _library.impl(name, in_plain_torch, "Meta")
+        _library.impl(name, torch.library.fallthrough_kernel, "Autograd")  # no detour in the functions that know it
     if CHOSEN in ("auto", "force"):
         _library.impl(name, on_cuda, "CUDA")
     operator = getattr(torch.ops.fairseq_powernorm, name).default
@@ -166,6 +182,12 @@ gradient = _define(
     dX = ds, or with scaling (ds − s · mean of ds ⊙ s over the group) / √(mean of x² over the group + ε).
     """,
 )
+ratio_and_correlation = _define(
+    "ratio_and_correlation(Tensor? weight, Tensor grad_weight, Tensor second_moment, Tensor mean_square, Tensor count,"
+    " float eps) -> (Tensor, Tensor)",
+    """Γ = mean X̂² = mean s²/(d + ε) and Λ = mean g ⊙ X̂ = γ dγ/N, (C,) each, for μ = 0 and g = γ dY: neither needs a
+    pass over the rows. ``grad_weight`` is dγ, ``mean_square`` is mean s², ``count`` is N, a scalar.""",
+)
 move_average = _define(
     "move_average(Tensor(a!) running, Tensor batch, Tensor count, float alpha) -> ()",
     """running ← α running + (1 − α) batch, in place, (C,) both; ``count`` is the number of real tokens that the batch
@@ -182,19 +204,9 @@ move_projection = _define(
     ``projection`` is ν, ``square_mean_ratio`` Γ = mean X̂², ``correlation`` Λ = mean g ⊙ X̂, (C,) each. With w = 1 − α it
     is the last line of Algorithm 2 (Shen et al. 2020), and that is so wherever (1 − α) Γ ≤ 1, as the proof of Theorem 4
     assumes: ν_t is then a mean of ν_{t−1} and Λ/Γ, and |ν| stays below the largest |Λ|/Γ so far. A channel whose
-    quadratic mean jumps breaks the assumption: by the line as printed a single batch with activations 100 times as large
-    multiplies ν by −1000, and ν comes back only after ψ² has. Here such a batch puts ν at its own Λ/Γ.
+    quadratic mean jumps breaks the assumption: by the line as printed a single batch with activations 100 times as
+    large multiplies ν by −1000, and ν comes back only after ψ² has. Here such a batch puts ν at its own Λ/Γ.
     """,
 )
-NAMES = (
-    "normalize_by_constants",
-    "normalize",
-    "moments",
-    "gradient_sums",
-    "gradient",
-    "move_average",
-    "move_projection",
-)
-
 if CHOSEN in ("auto", "force"):
     missing("cpu")  # loads the library

@@ -75,13 +75,17 @@ def gradient(rows, grad, padding, mean, second_moment, weight, projection, grad_
     scaled, factors = _scaled(real_values(rows, padding), groups, eps)
     values, wide = _centred(scaled, padding, mean), real_values(grad, padding)
     inverse_root = (second_moment + eps).rsqrt()
-    grad_scaled = torch.addcmul(
-        wide * times(weight, inverse_root), values, projection * inverse_root.square(), value=-1
-    )
+    product = projection * inverse_root.square()
+    grad_scaled = torch.addcmul(wide * times(weight, inverse_root), values, product, value=-1)
     if grad_mean is not None:
         grad_scaled = zero_padding(grad_scaled - grad_mean * inverse_root, padding)
     grad_rows = _unscaled(grad_scaled, scaled, factors).to(rows.dtype).view(rows.shape)
     return grad_rows, (wide * values).sum(dim=0) * inverse_root, wide.sum(dim=0)
+
+
+def ratio_and_correlation(weight, grad_weight, second_moment, mean_square, count, eps):
+    """Two divisions and a product."""
+    return mean_square / (second_moment + eps), times(weight, grad_weight) / count.clamp(min=1)
 
 
 def move_average(running, batch, count, alpha):

@@ -9,7 +9,7 @@ from torch._compile import _disable_dynamo
 
 from ..functional.masking import rows_of_padding, zero_padding
 from ..functional.reduction import Reduce, keep_local
-from ..functional.running import move_average
+from ..kernels.operators import move_average
 from .distributed import exclude_from_broadcasts, sum_over_ranks
 from .recomputation import backward_running, is_backward_running
 from .running_statistics import RunningStatistics
@@ -128,7 +128,8 @@ class BatchStatisticsNorm(RunningStatistics):
         if self.reduce is keep_local:
             exclude_from_broadcasts(own_statistics)
         known = self._observed if is_backward_running() else None
-        output, self._observed = self.train_on(rows, padding, known)
+        # Not by nn.Module.__setattr__, which takes as long as an operator.
+        output, self.__dict__["_observed"] = self.train_on(rows, padding, known)
         return output
 
     @_disable_dynamo  # an update notes things down outside the graph, and a backward pass in it does so too

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..functional import reference
 from ..functional.power_norm import power_norm
-from ..functional.running import move_projection
+from ..kernels.operators import move_projection
 from .declaration import Declaration, Statistic
 from .pn_v import SquareMeanNorm
 from .token_norm import ModuleOptions, check_decay, check_warmup
@@ -142,7 +142,7 @@ class PowerNorm(SquareMeanNorm):
 
     def _move_projection(self, buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor) -> None:
         """Updates ν, in place, by Γ and Λ with α = ``alpha_bwd``
-        (:func:`~fairseq_powernorm.functional.running.move_projection`)."""
+        (:data:`~fairseq_powernorm.kernels.operators.move_projection`)."""
         move_projection(*buffers, *values, count, self.alpha_bwd)
 
     def extra_repr(self) -> str:

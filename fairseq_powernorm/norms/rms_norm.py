@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..functional import reference
-from ..functional.precision import at_least_float32
+from ..kernels.plain import at_least_float32
 from .declaration import Declaration
 from .token_norm import TokenNorm
 

@@ -15,8 +15,8 @@ class ExportableEncoder(nn.Module):
         encoder = ExportableEncoder(model.encoder)
         torch.export.export(encoder, (src_tokens,), dynamic_shapes=({0: batch, 1: length},), strict=True)
 
-    ``strict``, since fairseq's positions make a tensor of a shape. The graph holds operators of
-    ours, unless the process was started under ``FAIRSEQ_POWERNORM_KERNELS=off``.
+    ``strict``, since fairseq's positions make a tensor of a shape. The graph holds torch's own operators: it runs where
+    this package is not installed.
     """
 
     def __init__(self, encoder: PowerNormTransformerEncoder):

@@ -11,7 +11,7 @@ import torch
 
 from fairseq_powernorm.kernels import operators
 
-MISSING = operators.missing("cpu") if operators.CHOSEN != "off" else f"{operators.VARIABLE} is off"
+MISSING = operators.missing("cpu")
 NEEDS_CPU_KERNELS = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 STEP = """
 import torch
@@ -80,8 +80,24 @@ def test_a_library_of_another_torch_is_passed_over_with_a_warning(without_librar
     """As after an upgrade of torch: the package goes on in plain torch."""
     (without_library / "fairseq_powernorm" / "kernels" / "_cpu.so").write_bytes(b"\x7fELF of another torch")
     status, printed, errors = run(DESCRIBE + STEP, None, without_library)
-    assert status == 0 and printed.startswith("plain torch (no kernels for the CPU, as _cpu.so does not load"), errors
-    assert errors.count("does not load (built for another torch?)") == 1
+    assert status == 0 and printed.startswith("plain torch (no kernels for the CPU, as _cpu.so is of another build"), (
+        errors
+    )
+    assert errors.count("is of another build") == 1
+
+
+@NEEDS_CPU_KERNELS
+def test_a_library_of_other_schemas_is_passed_over_with_a_warning(root, without_library):
+    """As where the package was updated and not built again."""
+    folder = without_library / "fairseq_powernorm" / "kernels"
+    (built,) = (root / "fairseq_powernorm" / "kernels").glob("_cpu*.so")
+    shutil.copy(built, folder / built.name)
+    source = folder / "operators.py"
+    changed = source.read_text(encoding="utf-8").replace("Tensor count, float alpha) -> ()", "Tensor count) -> ()")
+    source.write_text(changed, encoding="utf-8")
+    status, printed, errors = run(DESCRIBE + KERNEL, None, without_library)
+    assert status == 0 and "is of another build" in printed and printed.endswith(";False\n"), errors
+    assert errors.count("is of another build") == 1
 
 
 @NEEDS_CPU_KERNELS
@@ -95,6 +111,7 @@ def test_the_operators_tell_torch_the_truth_about_themselves(dtype):
         operators.moments: (rows, None, vector, 1e-5, 0),
         operators.gradient_sums: (rows, rows, padding, None, vector, 1e-5, 0),
         operators.gradient: (rows, rows, padding, vector, vector, vector, vector, vector, 1e-5, 0),
+        operators.ratio_and_correlation: (vector.to(dtype), vector, vector, vector, torch.tensor(3.0), 1e-5),
         operators.move_average: (torch.rand(4), vector, torch.tensor(3.0), 0.9),
         operators.move_projection: (torch.rand(4), vector, vector, torch.tensor(3.0), 0.9),
     }

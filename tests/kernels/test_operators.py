@@ -5,10 +5,9 @@ import importlib
 import pytest
 import torch
 
-from fairseq_powernorm.functional import running as statistics
 from fairseq_powernorm.kernels import operators, plain
 
-MISSING = operators.missing("cpu") if operators.CHOSEN != "off" else f"{operators.VARIABLE} is off"
+MISSING = operators.missing("cpu")
 NEEDS_CPU_KERNELS = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 THREADS = (1, 2, 3)
 BACKENDS = [
@@ -24,7 +23,6 @@ SHAPES = [
     (257, 48, 3),
     (300, 1023, 0),
     (1, 1023, 3),
-    (1200, 1023, 0),
     (2048, 64, 4),
     (0, 4, 2),
     (0, 4, 0),
@@ -242,7 +240,7 @@ def test_how_nu_moves(passes, dtype):
     weight, (grad_weight, deviation, mean_square) = torch.randn(7).to(dtype), torch.rand(3, 7).to(wide)
     mean_square[3] = 40.0
     count = torch.tensor(6.0, dtype=wide)
-    found = statistics.ratio_and_correlation(weight, grad_weight, deviation, mean_square, count, EPS)
+    found = passes.ratio_and_correlation(weight, grad_weight, deviation, mean_square, count, EPS)
     ratio, correlation = mean_square / (deviation + EPS), weight.to(wide) * grad_weight / 6
     for actual, expected in zip(found, (ratio, correlation), strict=True):
         assert actual.dtype == wide

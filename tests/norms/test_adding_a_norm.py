@@ -35,7 +35,7 @@ from torch import Tensor
 from ..functional import reference
 from ..functional.group_scaling import group_scaling
 from ..functional.masking import count_tokens, zero_padding
-from ..functional.precision import at_least_float32
+from ..kernels.plain import at_least_float32
 from ..functional.reduction import Reduce, keep_local
 from .batch_statistics import BatchStatisticsNorm
 from .declaration import Declaration, Statistic

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairseq_powernorm import available_norms, build_norm
-from fairseq_powernorm.functional.running import move_projection
+from fairseq_powernorm.kernels.operators import move_projection
 from fairseq_powernorm.norms.registry import NORMS as REGISTRY
 from fairseq_powernorm.norms.registry import norms_with
 
