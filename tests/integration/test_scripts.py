@@ -277,7 +277,7 @@ def test_a_training_that_fails_shows_why_and_leaves_no_record(commands, corpus, 
         [
             *(sys.executable, "-m", "fairseq_powernorm.launch", "train", "--recipe", "smoke_de_en", "--runs", tmp_path),
             *("--override", f"recipe.binarized='{corpus}/bin'", "--override", f"recipe.raw='{corpus}/raw'"),
-            *("--override", "+train.norm-group-scaling=5"),
+            *("--override", "train.norm-group-scaling=5"),
         ]
     )
     assert done.returncode == 1 and "5 groups do not divide the encoder's 32 channels" in done.stderr
