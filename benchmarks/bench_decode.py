@@ -65,7 +65,7 @@ def encode(batch: dict, model: nn.Module, device: torch.device) -> Callable[[], 
 
 def models_to_measure(words, device: torch.device, half: bool = False) -> dict[str, nn.Module]:
     """Every model of :data:`MODELS`, and the folded ones behind it; with ``half`` in half precision."""
-    logging.getLogger("fairseq_powernorm.checkpoints.fold").setLevel(logging.WARNING)  # it names every site
+    logging.getLogger("fairseq_powernorm").setLevel(logging.WARNING)  # it names every site
     models = {}
     for name, words_of_norm in MODELS.items():
         args = flags(*ARCHITECTURES["iwslt"].ours, *words_of_norm)

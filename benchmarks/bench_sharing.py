@@ -40,7 +40,7 @@ class Training:
         self.times: list[tuple[int, float]] = []
         self.tail: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fairseq_powernorm.transformer.commands", "train", *arguments],
+            [sys.executable, "-m", "fairseq_powernorm.command_line", "train", *arguments],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,

@@ -167,7 +167,8 @@ def benchmark(options: argparse.Namespace) -> None:
     if "fp16" in options.precisions and not options.device.startswith("cuda"):
         raise ValueError("--precisions fp16 is fairseq's --fp16, which needs a CUDA device; amp and float32 do not")
     found, rows = begin(options), []
-    logging.getLogger("fairseq").setLevel(logging.WARNING)
+    for package in ("fairseq", "fairseq_powernorm"):
+        logging.getLogger(package).setLevel(logging.WARNING)
     for architecture, precision in itertools.product(options.architectures, options.precisions):
         rows += measure(options, architecture, precision)
         gc.collect()

@@ -1,9 +1,109 @@
-"""The former place of :mod:`fairseq_powernorm.transformer.commands`: ``python -m fairseq_powernorm.command_line train``
-works for one more release."""
+"""The console scripts ``powernorm-train`` and the like: fairseq's command with ``--user-dir`` filled in.
 
-from .transformer.commands import PROGRAMS, generate, interactive, main, train, validate
+They also look at what the command is about to read, so that a missing dictionary or a damaged checkpoint ends with
+one line, before fairseq is imported; stock ``fairseq-…`` with ``--user-dir fairseq_powernorm`` does the same work and
+shows a traceback.
+"""
 
-__all__ = ["PROGRAMS", "generate", "interactive", "main", "train", "validate"]
+import importlib
+import logging
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from .checkpoints.io import load_checkpoint
+from .files import run_command_line
+from .kernels.operators import mode
+
+USER_DIR = str(Path(__file__).resolve().parent)
+
+
+def with_user_dir(arguments: list[str]) -> list[str]:
+    """The arguments with ``--user-dir`` of this package behind them, unless they name one."""
+    if any(argument.split("=")[0] == "--user-dir" for argument in arguments):
+        return arguments
+    return [*arguments, "--user-dir", USER_DIR]
+
+
+def option(arguments: list[str], name: str) -> str | None:
+    """The value of ``--name VALUE`` or ``--name=VALUE``, the last one given, or None."""
+    value = None
+    for position, argument in enumerate(arguments):
+        if argument == name and position + 1 < len(arguments):
+            value = arguments[position + 1]
+        elif argument.startswith(f"{name}="):
+            value = argument.split("=", 1)[1]
+    return value
+
+
+def check_inputs(arguments: list[str]) -> None:
+    """Looks at the data folder and the checkpoints that the arguments name, and at the variable that chooses kernels.
+
+    Raises:
+        ValueError: a data folder without dictionaries, a damaged or foreign checkpoint, or a value that the variable
+            does not take.
+        FileNotFoundError: no such checkpoint.
+    """
+    mode()
+    if arguments and not arguments[0].startswith("-"):
+        folder = Path(arguments[0].split(":")[0])
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: no such data folder")
+        if not any(folder.glob("dict.*.txt")):
+            raise ValueError(f"{folder} holds no dict.LANGUAGE.txt; is it the output of fairseq-preprocess?")
+    for path in (option(arguments, "--path") or "").split(":"):
+        if path:
+            load_checkpoint(path, mmap=True)
+
+
+def import_command(program: str) -> ModuleType:
+    """``fairseq_cli.PROGRAM``, with the logging of ``fairseq-PROGRAM``: its commands set that up before they import
+    fairseq, which else gives the root logger a handler of its own, as it has here."""
+    handlers, logging.root.handlers[:] = logging.root.handlers[:], []
+    cli = importlib.import_module(f"fairseq_cli.{program}")
+    logging.root.handlers[:] = logging.root.handlers or handlers
+    return cli
+
+
+def run(program: str) -> None:
+    """Runs ``fairseq-PROGRAM`` on this process's arguments."""
+    arguments = sys.argv[1:]
+    if not {"--help", "-h"} & set(arguments):
+        run_command_line(lambda: check_inputs(arguments))
+    cli = import_command(program)
+    if program == "validate" and option(arguments, "--task") is None:
+        arguments = [*arguments, "--task", "translation"]  # fairseq-validate has no default
+    sys.argv[1:] = with_user_dir(arguments)
+    cli.cli_main()
+
+
+def train() -> None:
+    """``powernorm-train``: fairseq-train with the plugin."""
+    run("train")
+
+
+def generate() -> None:
+    """``powernorm-generate``: fairseq-generate with the plugin."""
+    run("generate")
+
+
+def interactive() -> None:
+    """``powernorm-interactive``: fairseq-interactive with the plugin."""
+    run("interactive")
+
+
+def validate() -> None:
+    """``powernorm-validate``: fairseq-validate with the plugin."""
+    run("validate")
+
+
+PROGRAMS = {"train": train, "generate": generate, "interactive": interactive, "validate": validate}
+
+
+def main() -> None:
+    """``python -m fairseq_powernorm.command_line train …``, as torchrun starts it."""
+    PROGRAMS[sys.argv.pop(1)]()
+
 
 if __name__ == "__main__":
     main()

@@ -75,7 +75,7 @@ def run_fairseq(
 
     Training goes through ``powernorm-train``, which restores what fairseq's checkpoints leave out.
     """
-    module = ["fairseq_powernorm.transformer.commands", "train"] if program == "train" else [f"fairseq_cli.{program}"]
+    module = ["fairseq_powernorm.command_line", "train"] if program == "train" else [f"fairseq_cli.{program}"]
     command = python_module(*module, *arguments)
     if launcher:
         worker = dying_with(0, sys.executable, "-u", "-m", *module, *arguments)

@@ -20,7 +20,7 @@ def equal(one, other):
     return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
 
 
-def train(commands, corpus, folder, *arguments, program="fairseq_powernorm.transformer.commands"):
+def train(commands, corpus, folder, *arguments, program="fairseq_powernorm.command_line"):
     command = [sys.executable, "-m", program, *(["train"] if "powernorm" in program else [])]
     flags = ["--user-dir", "fairseq_powernorm", "--arch", "powernorm_tiny", "--save-dir", folder]
     done = commands.run([*command, corpus / "bin", *commands.train_flags, *flags, *arguments])
@@ -28,7 +28,7 @@ def train(commands, corpus, folder, *arguments, program="fairseq_powernorm.trans
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("program", ["fairseq_cli.train", "fairseq_powernorm.transformer.commands"])
+@pytest.mark.parametrize("program", ["fairseq_cli.train", "fairseq_powernorm.command_line"])
 def test_a_restart_in_a_later_epoch_goes_through_the_same_batches(commands, corpus, tmp_path, program):
     """fairseq by itself draws the order of equally long sentences by the epoch that a process begins with."""
     norm = ["--norm-type", "power", "--disable-validation"]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fairseq_powernorm.transformer import commands
+from fairseq_powernorm import command_line as commands
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_the_log_is_fairseqs(root, program):
     found = []
     for imports in (
         f"import fairseq_cli.{program}",
-        f"from fairseq_powernorm.transformer.commands import import_command; import_command('{program}')",
+        f"from fairseq_powernorm.command_line import import_command; import_command('{program}')",
     ):
         command = [sys.executable, "-c", f"import logging; {imports}; print({shown})"]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
