@@ -63,7 +63,7 @@ def test_the_norms_share_of_an_update(script):
 
 
 def test_folding_is_quiet_in_the_benchmark(script, caplog):
-    caplog.set_level(logging.INFO, logger="fairseq_powernorm.checkpoints.fold")  # put back behind the test
+    caplog.set_level(logging.INFO, logger="fairseq_powernorm")  # put back after the test
     bench_decode = script("bench_decode")
     models = bench_decode.models_to_measure(script("small_models").dictionary(20), CPU)
     assert "power, folded" in models and "folded" not in caplog.text
