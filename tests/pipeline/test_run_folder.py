@@ -43,7 +43,8 @@ def test_a_run_that_failed_before_its_first_checkpoint_binds_nobody(tmp_path):
 
 
 def test_runs_of_other_data_are_other_runs(tmp_path):
-    config = OmegaConf.create(OmegaConf.to_container(compose_run("multi30k_de_en")))
+    composed = compose_run("multi30k_de_en", overrides=[f"recipe.binarized='{tmp_path}/none'"])
+    config = OmegaConf.create(OmegaConf.to_container(composed))
     folder = begun(tmp_path, OmegaConf.merge(config, {"data": {"sha256": "a"}}), record=True)
     run_folder.check_same_run(OmegaConf.merge(config, {"data": {"sha256": "a"}}), folder)
     run_folder.check_same_run(config, folder)  # the data is gone since

@@ -95,7 +95,7 @@ def test_checkpoints_of_others_change_nothing(models, tmp_path):
 
 def test_a_checkpoint_that_cannot_be_read_is_one_line(models, tmp_path):
     (tmp_path / "trained.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(FlagError, match=r"trained.pt: truncated, or not a checkpoint"):
+    with pytest.raises(FlagError, match=r"trained.pt: not a checkpoint at all"):
         models.parse("--finetune-from-model", str(tmp_path / "trained.pt"))
 
 
