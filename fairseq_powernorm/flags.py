@@ -208,7 +208,7 @@ def group_count(args, stack: str, name: str) -> int:
     if name == FOLDED or "group_scaling" not in settings_of(name):
         return 0
     text = getattr(args, "norm_group_scaling", DEFAULTS["norm_group_scaling"])
-    text = NORMS[name].declaration.auto_group_scaling if text == AUTO else text
+    text = NORMS[name].declaration.auto_group_scaling if text == AUTO else str(text)
     return getattr(args, f"{stack}_attention_heads") if text == "heads" else int(text)
 
 

@@ -100,12 +100,12 @@ def measure(runs: Sequence[Run]) -> list[Measurement]:
     for run in sorted(runs, key=lambda run: (rank(run.norm), run.seed)):
         bleu = {test_set: run.scores[test_set].bleu for test_set in test_sets}
         if len(test_sets) > 1:
-            lines = [
+            hypothesis, reference = (
                 [line for test_set in test_sets for line in read_lines(run.folder / test_set / f"{side}.txt")]
                 for side in ("hypothesis", "reference")
-            ]
+            )
             bleu[MEAN] = statistics.fmean(bleu.values())
-            bleu[POOLED] = score_lines(*lines, run.scores[test_sets[0]].settings).score
+            bleu[POOLED] = score_lines(hypothesis, reference, run.scores[test_sets[0]].settings).score
         log = run.folder / "train.log"
         points = read_log(log, run.norm, run.seed) if log.is_file() else []
         loss = next((point.loss for point in reversed(points) if point.kind == "valid"), None)
@@ -136,7 +136,7 @@ def describe(difference: Difference) -> tuple[str, str]:
     if not difference.values:
         return "–", "–"
     mean = f"{statistics.fmean(difference.values.values()):+z.2f}"
-    if difference.interval is None:
+    if difference.interval is None or difference.p_value is None:
         return mean, "–"
     low, high = difference.interval
     p_value = "<0.001" if difference.p_value < 0.001 else f"{difference.p_value:.3f}"
@@ -153,13 +153,14 @@ def to_markdown(measurements: Sequence[Measurement], runs: Sequence[Run], baseli
     lines = [f"# {runs[0].recipe}: norms over seeds", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for norm, seeds in tables[main].items():
         difference = Difference.of(seeds, {} if norm == baseline else tables[main].get(baseline, {}))
-        losses = [each.validation_loss for each in measurements if each.norm == norm and each.test_set == main]
+        trainings = [each for each in measurements if each.norm == norm and each.test_set == main]
+        losses = [each.validation_loss for each in trainings if each.validation_loss is not None]
         cells = [
             norm,
             ", ".join(map(str, seeds)),
             mean_and_deviation([*seeds.values()]),
             *describe(difference),
-            "–" if None in losses else mean_and_deviation(losses, 3),
+            mean_and_deviation(losses, 3) if len(losses) == len(trainings) else "–",
             *(mean_and_deviation([*tables[test_set][norm].values()]) for test_set in shown[1:]),
         ]
         lines.append(f"| {' | '.join(cells)} |")

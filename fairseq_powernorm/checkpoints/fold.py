@@ -76,14 +76,15 @@ def constants_of(name: str, spec: NormSpec, model: dict[str, Tensor]) -> tuple[T
     tensors = {key.removeprefix(f"{name}."): model.pop(key) for key in names}
     if "weight" not in tensors:
         raise ValueError(f"the model has no {name}.weight")
-    norm = build_from_spec(spec, tensors["weight"].numel()).double().eval()
+    channels = tensors["weight"].numel()
+    norm = build_from_spec(spec, channels).double().eval()
     try:
         norm.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"{name}: {str(error).splitlines()[-1].strip()}") from None
     with torch.no_grad():
-        shift = norm(torch.zeros(1, norm.channels, dtype=torch.float64))[0]
-        scale = norm(torch.ones(1, norm.channels, dtype=torch.float64))[0] - shift
+        shift = norm(torch.zeros(1, channels, dtype=torch.float64))[0]
+        scale = norm(torch.ones(1, channels, dtype=torch.float64))[0] - shift
     if not (scale.isfinite().all() and shift.isfinite().all()):
         raise ValueError(f"{name}: its statistics are not finite")
     return scale, shift

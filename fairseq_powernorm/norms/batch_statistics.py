@@ -1,7 +1,7 @@
 """Norms that use the batch's statistics in training and running ones in evaluation."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Unpack
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,10 @@ from .distributed import exclude_from_broadcasts, sum_over_ranks
 from .recomputation import backward_running, is_backward_running
 from .running_statistics import RunningStatistics
 from .token_norm import ModuleOptions, check_decay
+
+if TYPE_CHECKING:  # both know this module
+    from .recalibration import GatheredStatistics
+    from .update import OneUpdate
 
 
 class BatchStatisticsNorm(RunningStatistics):
@@ -36,8 +40,10 @@ class BatchStatisticsNorm(RunningStatistics):
 
     joins_updates: ClassVar[bool] = True
     observed_vectors: ClassVar[int] = 1
-    update = None
-    gathered = None
+    update: "OneUpdate | None" = None
+    gathered: "GatheredStatistics | None" = None
+    _observed: tuple[Tensor, ...] | None
+    _observed_in_graph: tuple[Tensor, ...]
 
     def __init__(
         self,
@@ -113,6 +119,7 @@ class BatchStatisticsNorm(RunningStatistics):
     def _gather(self, rows: Tensor, padding: Tensor | None) -> Tensor:
         """Recalibration: by the batch's own statistics, which are added to the gathered ones; those of this rank alone,
         as ranks may gather unequal numbers of batches."""
+        assert self.gathered is not None
         statistics, count = self.batch_statistics(rows, padding)
         if not is_backward_running():  # a recomputation is no second batch
             self.gathered.add(statistics, count)

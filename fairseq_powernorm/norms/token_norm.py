@@ -64,6 +64,8 @@ class TokenNorm(nn.Module):
     running_statistics: ClassVar[tuple[str, ...]] = ()
     buffer_policies: ClassVar[dict[str, BufferPolicy]] = {}
     has_bias: ClassVar[bool] = True
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
 
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
@@ -92,10 +94,11 @@ class TokenNorm(nn.Module):
         self.channels = channels
         self.eps = eps
         affine = options.get("elementwise_affine", True)
-        factory = {"device": options.get("device"), "dtype": options.get("dtype")}
+        device, dtype = options.get("device"), options.get("dtype")
         shift = affine and options.get("bias", self.has_bias)
-        self.register_parameter("weight", nn.Parameter(torch.ones(channels, **factory)) if affine else None)
-        self.register_parameter("bias", nn.Parameter(torch.zeros(channels, **factory)) if shift else None)
+        for name, start, there in (("weight", torch.ones, affine), ("bias", torch.zeros, shift)):
+            value = nn.Parameter(start(channels, device=device, dtype=dtype)) if there else None
+            self.register_parameter(name, value)
         self._handed_mask: Tensor | None = None
 
     def reset_parameters(self) -> None:

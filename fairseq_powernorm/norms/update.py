@@ -120,7 +120,7 @@ def average_over_ranks(model: nn.Module) -> None:
 
     Every rank has to call it at the same point. Buffers whose averaging policy is not the mean are left alone.
     """
-    norms = [norm for norm in model.modules() if own_statistics(norm)]
+    norms = [norm for norm in model.modules() if isinstance(norm, BatchStatisticsNorm) and own_statistics(norm)]
     buffers = [
         getattr(norm, name) for norm in norms for name, policy in norm.buffer_policies.items() if policy == "mean"
     ]

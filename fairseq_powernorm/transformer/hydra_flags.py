@@ -5,7 +5,7 @@ command line all flags stand together, and the norms' defaults look at some of t
 """
 
 import argparse
-from typing import Any
+from typing import Any, cast
 
 from fairseq.models.transformer.transformer_legacy import TransformerModel
 from omegaconf import DictConfig, OmegaConf
@@ -32,6 +32,11 @@ def parsed(parser: argparse.ArgumentParser, given: dict[str, Any]) -> dict[str, 
     return values
 
 
+def plain(cfg: Any, **options: Any) -> dict[str, Any]:
+    """A group of the configuration as a dictionary."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, **options))
+
+
 def as_command_line(model: type[TransformerModel], cfg: DictConfig) -> argparse.Namespace:
     """The flags of a model as fairseq-train has them.
 
@@ -45,10 +50,10 @@ def as_command_line(model: type[TransformerModel], cfg: DictConfig) -> argparse.
     parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
     model.add_args(parser)
     flags: dict[str, Any] = {}
-    whole = cfg._get_root()
+    whole = cast(DictConfig, cfg._get_root())
     for group in OTHER_GROUPS if whole is not cfg else ():
-        flags.update(OmegaConf.to_container(whole.get(group) or OmegaConf.create({}), resolve=True, enum_to_str=True))
+        flags.update(plain(whole.get(group) or OmegaConf.create({}), enum_to_str=True))
     flags.pop("_name", None)
     flags.update(vars(parser.parse_args([])))
-    flags.update(parsed(parser, OmegaConf.to_container(cfg, resolve=True)))
+    flags.update(parsed(parser, plain(cfg)))
     return argparse.Namespace(**flags)

@@ -107,7 +107,7 @@ def load_model(path: Path, data: str | Path | None) -> tuple[nn.Module, Any, Any
     return model.float().eval(), task, cfg
 
 
-def training_batches(model: nn.Module, task, cfg, batches: int, max_tokens: int, seed: int) -> tuple[Iterator, int]:
+def training_batches(model: Any, task, cfg, batches: int, max_tokens: int, seed: int) -> tuple[Iterator, int]:
     """The first batches of fairseq's shuffled training data, as its trainer makes them in the first epoch.
 
     Args:
