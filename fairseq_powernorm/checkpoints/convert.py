@@ -19,11 +19,10 @@ logger = logging.getLogger(__name__)
 
 RELEASE, STOCK = "the authors' release", "stock fairseq"
 
-RELEASED_NORMS = {"power": "power-released", "layer": "layer"}
+RELEASED_NORMS = {"power": "power-released", "layer": "layer", "none": "none"}
 REFUSED_NORMS = {
     "batch": "it scales each token first and dilutes its variance by padding, which is no batch norm of ours",
     "group": "there is no group norm here",
-    "none": "a site without a norm cannot be chosen here",
 }
 RELEASED_SITES = {
     # the release's flag: the sites of a stack that go by it

@@ -132,7 +132,8 @@ def affine(prefix: str) -> Iterator[str]:
 
 def norm_names(prefix: str, norm: str) -> Iterator[str]:
     """The tensors of one norm of ours."""
-    yield from affine(prefix)
+    yield from (f"{prefix}.weight",) if NORMS[norm].has_weight else ()
+    yield from (f"{prefix}.bias",) if NORMS[norm].has_bias else ()
     yield from (f"{prefix}.{buffer}" for buffer in NORMS[norm].buffer_policies)
 
 

@@ -7,6 +7,7 @@ from .batch_norm import BatchNorm
 from .declaration import Declaration
 from .folded import FoldedNorm
 from .layer_norm import LayerNorm
+from .no_norm import NoNorm
 from .pn_v import PNV
 from .power_norm import PowerNorm
 from .power_norm_released import PowerNormReleased
@@ -23,6 +24,7 @@ NORMS: dict[str, type[TokenNorm]] = {
         PNV,
         PowerNorm,
         PowerNormReleased,
+        NoNorm,
     )
 }
 """Every norm by its name, in the order of tables and charts."""
@@ -78,7 +80,7 @@ def build_norm(name: str, channels: int, **settings: Any) -> TokenNorm:
     taken = settings_of(name)
     unknown = [keyword for keyword in settings if keyword not in (*taken, *ModuleOptions.__annotations__)]
     if unknown:
-        raise ValueError(f"norm {name!r} takes {', '.join(taken)}; got {', '.join(unknown)}")
+        raise ValueError(f"norm {name!r} takes {', '.join(taken) or 'no settings'}; got {', '.join(unknown)}")
     return NORMS[name](channels, **settings)
 
 

@@ -53,7 +53,8 @@ class TokenNorm(nn.Module):
         statistics: the buffers that training changes, by name; none for a norm that looks at each token alone.
         running_statistics: the names of those that evaluation uses.
         buffer_policies: how checkpoint averaging treats each buffer.
-        has_bias: whether the norm's definition has a β.
+        has_weight: whether the norm's definition has a γ.
+        has_bias: whether it has a β.
         weight: γ (C,), starts at 1; None without affine parameters.
         bias: β (C,), starts at 0; None without.
     """
@@ -63,6 +64,7 @@ class TokenNorm(nn.Module):
     statistics: ClassVar[dict[str, Statistic]] = {}
     running_statistics: ClassVar[tuple[str, ...]] = ()
     buffer_policies: ClassVar[dict[str, BufferPolicy]] = {}
+    has_weight: ClassVar[bool] = True
     has_bias: ClassVar[bool] = True
     weight: nn.Parameter | None
     bias: nn.Parameter | None
@@ -79,7 +81,7 @@ class TokenNorm(nn.Module):
             **options: see :class:`ModuleOptions`.
 
         Raises:
-            ValueError: a value outside its range, or a bias for a norm that has none.
+            ValueError: a value outside its range, or a parameter that the norm's definition has not.
             TypeError: another option.
         """
         super().__init__()
@@ -89,11 +91,13 @@ class TokenNorm(nn.Module):
             raise ValueError(f"expected channels >= 1, got {channels}")
         if not eps > 0:
             raise ValueError(f"expected eps > 0, got {eps}")
+        if options.get("elementwise_affine") and not self.has_weight:
+            raise ValueError(f"{type(self).__name__} has no affine parameters, got elementwise_affine=True")
         if options.get("bias") and not self.has_bias:
             raise ValueError(f"{type(self).__name__} has no bias, got bias=True")
         self.channels = channels
         self.eps = eps
-        affine = options.get("elementwise_affine", True)
+        affine = options.get("elementwise_affine", self.has_weight)
         device, dtype = options.get("device"), options.get("dtype")
         shift = affine and options.get("bias", self.has_bias)
         for name, start, there in (("weight", torch.ones, affine), ("bias", torch.zeros, shift)):

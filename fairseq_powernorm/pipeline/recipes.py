@@ -83,9 +83,9 @@ def plan_recipe(options: argparse.Namespace, command: str) -> list[Command | Job
 
 
 def plan_table1(options: argparse.Namespace, command: str) -> Plan:
-    """Makes Table 1 of the PowerNorm paper: LN, BN, PN-V and PN by one recipe over several seeds, from the archives to
-    the scores, next to the paper's figures. iwslt14_de_en needs one GPU, wmt14_en_de_big several, multi30k_de_en
-    hours on two CPU cores. Stopped or killed at any point, the same command continues."""
+    """Makes Table 1 of the PowerNorm paper: LN, BN, PN-V, PN, DS-Init and Fixup by one recipe over several seeds, from
+    the archives to the scores, next to the paper's figures. iwslt14_de_en needs one GPU, wmt14_en_de_big several,
+    multi30k_de_en hours on two CPU cores. Stopped or killed at any point, the same command continues."""
     return plan_recipe(options, command)
 
 

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..files import atomic_write
 from .commands import subset_of
-from .configuration import ROOT
+from .configuration import ROOT, row_of
 
 RESULT_SECTIONS = ("data", "train", "batch", "hardware", "average", "recalibrate", "generate", "score")
 VARIABLE_SECTIONS = ("recalibrate", "generate", "score")  # what comes after the average
@@ -48,7 +48,7 @@ def check_same_run(config: DictConfig, folder: Path) -> None:
 def flat_settings(config: DictConfig, trained: bool) -> dict[str, str]:
     """What a run's results depend on, as ``section.key`` and text; without what follows from the hardware if
     ``trained``."""
-    names = {"norm.name": str(config.norm.name), "seed": str(config.seed)}
+    names = {"norm.name": row_of(config), "seed": str(config.seed)}
     return names | {
         f"{section}.{key}": str(value)
         for section in RESULT_SECTIONS

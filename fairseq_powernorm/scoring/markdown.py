@@ -42,6 +42,8 @@ def to_markdown(
             brackets = any(row.published_difference is not None for row in rows)
             meaning = f"; in brackets the difference to its {short(baseline)}" if brackets else ""
             lines.append(f"- published (not ours): {f'{published.source}{meaning}'.removesuffix('.')}.")
+            shown = {row.norm for row in rows if row.published is not None}
+            lines += [f"- published for {norm}: {note}." for norm, note in published.notes.items() if norm in shown]
         baseline_seeds = next((row.seeds for row in rows if row.norm == baseline), ())
         for row in rows:
             if row.shared_seeds and not row.shared_seeds == row.seeds == baseline_seeds:

@@ -4,10 +4,10 @@ wraps the functions of fairseq's that :mod:`~fairseq_powernorm.transformer.fairs
 from fairseq.data import Dictionary
 
 from ..checkpoints.safe_globals import allow_checkpoint_classes
-from . import architectures, fairseq_patches
+from . import architectures, fairseq_patches, t_fixup_schedule
 from .model import PowerNormTransformerModel
 
 allow_checkpoint_classes(Dictionary)  # which tasks of speech have in their state
 fairseq_patches.install()
 
-__all__ = ["PowerNormTransformerModel", "architectures"]
+__all__ = ["PowerNormTransformerModel", "architectures", "t_fixup_schedule"]

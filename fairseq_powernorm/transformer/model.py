@@ -11,6 +11,9 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ..flags import add_norm_flags, stack_spec
+from ..init_flags import add_init_flags, init_of
+from ..initialization.models import initialize
+from ..initialization.schemes import SCHEMES
 from ..kernels.operators import describe
 from ..norms.registry import describe_stack
 from .decoder import PowerNormTransformerDecoder
@@ -23,7 +26,8 @@ MODEL_NAME = "powernorm_transformer"
 
 @register_model(MODEL_NAME)
 class PowerNormTransformerModel(TransformerModel):
-    """fairseq's Transformer with the norm of each site chosen by flag (:mod:`fairseq_powernorm.flags`).
+    """fairseq's Transformer with the norm of each site chosen by flag (:mod:`fairseq_powernorm.flags`), and the
+    initialization (:mod:`fairseq_powernorm.init_flags`).
 
     With ``--norm-type layer`` it computes, bit for bit, what stock ``transformer`` with
     ``--encoder-normalize-before --decoder-normalize-before`` does, and their checkpoints have the same keys.
@@ -36,9 +40,10 @@ class PowerNormTransformerModel(TransformerModel):
 
     @staticmethod
     def add_args(parser) -> None:
-        """Adds the stock Transformer's flags and the norms'."""
+        """Adds the stock Transformer's flags, the norms' and the initializations'."""
         TransformerModel.add_args(parser)
         add_norm_flags(parser)
+        add_init_flags(parser)
 
     @classmethod
     def build_model(cls, args, task) -> "PowerNormTransformerModel":
@@ -53,7 +58,10 @@ class PowerNormTransformerModel(TransformerModel):
         for stack in ("encoder", "decoder"):
             logger.info("norms of the %s: %s", stack, describe_stack(stack_spec(args, stack)))
         logger.info("batch norms are trained by %s", describe(device_type))
-        return super().build_model(args, task)
+        model, init = super().build_model(args, task), init_of(args)
+        logger.info("initialization: %s", ", ".join(init.values()))
+        initialize(model, SCHEMES[init["scheme"]], init.get("omega") == "trainable")
+        return model
 
     @classmethod
     def build_encoder(cls, args, src_dict, embed_tokens: nn.Embedding) -> PowerNormTransformerEncoder:

@@ -52,10 +52,10 @@ def help_knows(module, arguments):
 @pytest.mark.parametrize(
     ("recipe", "extra", "trainings"),
     [
-        ("iwslt14_de_en", [], 12),
+        ("iwslt14_de_en", [], 18),
         ("wmt14_en_de_big", ["--gpus", "8", "--norms", "layer,power", "--seeds", "1"], 2),
         ("wmt14_en_de_big", ["--gpus", "8", "--hardware", "gpu_fp16", "--norms", "pn-v", "--seeds", "1"], 1),
-        ("multi30k_de_en", ["--seeds", "1", "--override", "recalibrate.batches=50"], 4),
+        ("multi30k_de_en", ["--seeds", "1", "--override", "recalibrate.batches=50"], 6),
     ],
 )
 def test_a_dry_run_prints_every_command_and_each_parses(recipe, extra, trainings, tmp_path):
@@ -81,7 +81,7 @@ def test_a_dry_run_prints_every_command_and_each_parses(recipe, extra, trainings
 
 def test_the_table_hears_of_the_paper_s_figures():
     arguments = command_line.published(compose_run("iwslt14_de_en"))
-    assert arguments[:2] == ["--published", "layer=35.5,batch=34.4,pn-v=35.5,power=35.9"]
+    assert arguments[:2] == ["--published", "layer=35.5,batch=34.4,pn-v=35.5,power=35.9,ds=34.4,fixup=34.5"]
     assert arguments[2] == "--published-source" and "Shen et al. 2020, Table 1" in arguments[3]
     assert command_line.published(compose_run("multi30k_de_en")) == []
 
