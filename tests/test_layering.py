@@ -15,9 +15,10 @@ ALLOWED = {
     "kernels": set(),
     "functional": {"kernels"},
     "norms": {"functional", "kernels"},
-    "flags": {"norms"},
+    "own_flags": {"norms"},
+    "flags": {"norms", "own_flags"},
     "checkpoints": {"flags", "norms", "files"},
-    "transformer": {"flags", "norms", "checkpoints", "kernels", "files", "import_hooks"},
+    "transformer": {"flags", "own_flags", "norms", "checkpoints", "kernels", "files", "import_hooks"},
     "corpora": {"files"},
     "scoring": {"files", "norms"},  # how a norm is called in papers
     "analysis": {"files", "norms", "scoring"},

@@ -28,14 +28,18 @@ class BatchStatisticsNorm(RunningStatistics):
 
     Attributes:
         joins_updates: whether :func:`~fairseq_powernorm.norms.update.one_update` concerns the norm.
-        observed_vectors: how many vectors (C,) a training pass uses, in addition to the number of tokens.
+        moved_forward: the statistics that a forward pass updates; those that evaluation uses if it is empty.
+        observed_vectors: how many vectors (C,) a training pass uses.
+        observed_scalars: how many scalars; the last of them is the number of tokens.
         reduce: sums over ranks.
         update: the update that is under way, or None: then every training pass updates the statistics.
         gathered: what recalibration sums up, or None.
     """
 
     joins_updates: ClassVar[bool] = True
+    moved_forward: ClassVar[tuple[str, ...]] = ()
     observed_vectors: ClassVar[int] = 1
+    observed_scalars: ClassVar[int] = 1
     update = None
     gathered = None
 
@@ -161,13 +165,12 @@ class BatchStatisticsNorm(RunningStatistics):
         return self.normalize(rows, padding, *observed)
 
     def update_averages(self, statistics: Sequence[Tensor], count: Tensor) -> None:
-        """Updates ``running_statistics`` by those of a training batch, unless this pass is a recomputation in a
+        """Updates ``moved_forward`` by the statistics of a training batch, unless this pass is a recomputation in a
         compiled graph."""
         if torch.compiler.is_compiling():
             count = torch.where(backward_running(count), 0, count)  # without a token nothing is updated
-        self.update_statistics(
-            self._move_averages, [getattr(self, name) for name in self.running_statistics], statistics, count
-        )
+        names = self.moved_forward or self.running_statistics
+        self.update_statistics(self._move_averages, [getattr(self, name) for name in names], statistics, count)
 
     def update_statistics(
         self, move: Callable[..., None], buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor
@@ -193,13 +196,19 @@ class BatchStatisticsNorm(RunningStatistics):
         for running, batch in zip(buffers, values, strict=True):
             move_average(running, batch, count, self.alpha_fwd)
 
+    @property
+    def loss_scale(self) -> float | Tensor | None:
+        """The factor that the loss is multiplied by before its backward pass (:class:`OneUpdate`); None for 1."""
+        scale = 1.0 if self.update is None else self.update.loss_scale
+        return scale if isinstance(scale, Tensor) or scale != 1 else None  # a tensor is not looked at
+
     def _forget_observed(self) -> None:
         """Forgets what the last training pass used. For compiled graphs there are zeros in its place, so that they do
         not have to be compiled once for the first pass and once more for all others."""
         self._observed = None
         like = getattr(self, self.running_statistics[0])
         vectors = [torch.zeros_like(like) for _ in range(self.observed_vectors)]
-        self._observed_in_graph = *vectors, torch.zeros_like(like[0])
+        self._observed_in_graph = *vectors, *(torch.zeros_like(like[0]) for _ in range(self.observed_scalars))
 
     def _apply(self, fn, recurse=True):
         """As :class:`RunningStatistics`."""
@@ -209,7 +218,7 @@ class BatchStatisticsNorm(RunningStatistics):
 
     def __getstate__(self) -> dict:
         """A copy of the module takes no part in the update that is under way for this one."""
-        passing = ("update", "_observed", "_observed_in_graph", "_handed_mask")
+        passing = ("update", "penalty", "_observed", "_observed_in_graph", "_handed_mask")
         return {key: value for key, value in self.__dict__.items() if key not in passing}
 
     def __setstate__(self, state: dict) -> None:
