@@ -208,6 +208,55 @@ def regularized_batch_norm(
     return y, exact_backward(x, normalized, weight, rows, jacobian)
 
 
+def rep_batch_norm(
+    x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, state: State, eps: float, alpha_fwd: float, alpha: Tensor
+) -> tuple[Tensor, Backward]:
+    """RepBN (Guo et al. 2024): y = BN(x) + αx, α (1,); the running variance takes N/(N−1) σ_B²."""
+    rows, before = real_rows(padding), state["running_var"]
+    y, batch_backward = batch_norm(x, padding, weight, bias, state, eps, alpha_fwd)
+    biased = state["running_var"] - alpha_fwd * before
+    state["running_var"] = alpha_fwd * before + biased * len(rows) / max(len(rows) - 1, 1)
+
+    def backward(grad: Tensor) -> tuple[Tensor, ...]:
+        grad_x, *grads = batch_backward(grad)
+        grad_x[rows] += alpha * grad[rows]
+        return grad_x, *grads, sum(grad[row] @ x[row] for row in rows).reshape(1)
+
+    return y + alpha * x, backward
+
+
+def progressive_rep_batch_norm(
+    x: Tensor,
+    padding: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    state: State,
+    eps: float,
+    alpha_fwd: float,
+    alpha: Tensor,
+    layer_weight: Tensor,
+    layer_bias: Tensor,
+    updates: int,
+    warmup_updates: int,
+    start_eps: float,
+) -> tuple[Tensor, Backward]:
+    """Progressive RepBN (Guo et al. 2024) from LayerNorm: y = λ LN(x) + (1−λ) RepBN(x), λ = (T−n)/T after the warm-up's
+    and n further updates; in the warm-up λ = 1 and RepBN sees nothing."""
+    done = int(state.setdefault("num_updates", torch.tensor(0)))
+    state["num_updates"] = torch.tensor(done + 1)
+    seen = state if done >= warmup_updates else dict(state)
+    share = 1.0 if done < warmup_updates else max(updates + warmup_updates - done, 0) / max(updates, 1)
+    rep, rep_backward = rep_batch_norm(x, padding, weight, bias, seen, eps, alpha_fwd, alpha)
+    layer, layer_backward = layer_norm(x, padding, layer_weight, layer_bias, start_eps)
+
+    def backward(grad: Tensor) -> tuple[Tensor, ...]:
+        grad_x, *grads = rep_backward((1 - share) * grad)
+        layer_grad_x, *layer_grads = layer_backward(share * grad)
+        return grad_x + layer_grad_x, *grads, *layer_grads
+
+    return share * layer + (1 - share) * rep, backward
+
+
 def pn_v(
     x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, state: State, eps: float, alpha_fwd: float
 ) -> tuple[Tensor, Backward]:

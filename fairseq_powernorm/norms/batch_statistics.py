@@ -94,6 +94,14 @@ class BatchStatisticsNorm(RunningStatistics):
         """Rows (..., C) → (..., C) by given ``running_statistics``, a constant scale and shift per channel."""
         raise NotImplementedError
 
+    def as_running(self, statistics: Sequence[Tensor], count: Tensor) -> Sequence[Tensor]:
+        """What the running statistics take up of a batch's, which are those that the batch is normalised by."""
+        return statistics
+
+    def not_constant(self) -> str | None:
+        """Why evaluation is more than a fixed scale and shift per channel; None if it is no more."""
+        return "group scaling looks at each token" if self.group_scaling else None
+
     def observe(self, rows: Tensor, padding: Tensor | None) -> tuple[Tensor, ...]:
         """Takes the statistics of a training batch and updates the running ones; called without grad.
 
@@ -119,7 +127,7 @@ class BatchStatisticsNorm(RunningStatistics):
         as ranks may gather unequal numbers of batches."""
         statistics, count = self.batch_statistics(rows, padding)
         if not is_backward_running():  # a recomputation is no second batch
-            self.gathered.add(statistics, count)
+            self.gathered.add(self.as_running(statistics, count), count)
         return self.normalize_by(zero_padding(rows, padding), *statistics)
 
     def _train(self, rows: Tensor, padding: Tensor | None) -> Tensor:
@@ -193,7 +201,7 @@ class BatchStatisticsNorm(RunningStatistics):
     def _move_averages(self, buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor) -> None:
         """running ← α running + (1 − α) batch, in place, for each buffer, with α = ``alpha_fwd``; left out where the
         batch held no token or a statistic is not finite (:func:`move_average`)."""
-        for running, batch in zip(buffers, values, strict=True):
+        for running, batch in zip(buffers, self.as_running(values, count), strict=True):
             move_average(running, batch, count, self.alpha_fwd)
 
     @property

@@ -14,6 +14,7 @@ from .pn_v import PNV
 from .power_norm import PowerNorm
 from .power_norm_released import PowerNormReleased
 from .regularized_batch_norm import RegularizedBatchNorm
+from .rep_batch_norm import ProgressiveRepBatchNorm, RepBatchNorm
 from .rms_norm import RMSNorm
 from .scale_norm import ScaleNorm
 from .spec import NormSpec, StackSpec
@@ -31,6 +32,8 @@ NORMS: dict[str, type[TokenNorm]] = {
         DynamicErf,
         BatchNorm,
         RegularizedBatchNorm,
+        RepBatchNorm,
+        ProgressiveRepBatchNorm,
         PNV,
         UnifiedNorm,
         UnifiedNormReleased,

@@ -13,15 +13,14 @@ from ..functional.unified_norm import Schedule, backward_step, forward_step, uni
 from .declaration import Declaration, Setting, Statistic, switch, whole_number
 from .pn_v import SquareMeanNorm
 from .token_norm import ModuleOptions, check_decay
+from .update_counter import NUM_UPDATES, UpdateCounter
 
 
-class UnifiedNorm(SquareMeanNorm):
+class UnifiedNorm(UpdateCounter, SquareMeanNorm):
     """Training: y = γ ⊙ x/√(d + ε) + β, d the geometric mean of ψ_B² over the last ``window`` updates, this one
     included; the backward pass is approximate, by ν. Then φ ← α φ + (1 − α) d. Evaluation: φ.
 
-    In update t = 1, 2, … d is ψ_B² itself while t ≤ window or t < ``warmup_updates``. Windows and t are buffers:
-    whoever trains need not count. Where ``set_num_updates`` is called, as by fairseq, t follows it, so that fine-tuning
-    starts anew.
+    In update t = 1, 2, … d is ψ_B² itself while t ≤ window or t < ``warmup_updates``.
 
     Attributes:
         running_square_mean: φ (C,), starts at 1.
@@ -48,7 +47,7 @@ class UnifiedNorm(SquareMeanNorm):
         "gradient_projection": Statistic(0.0, in_evaluation=False),
         "square_mean_window": Statistic(0.0, "newest", in_evaluation=False, slots="window"),
         "gradient_window": Statistic(0.0, "newest", in_evaluation=False, slots="backward_window"),
-        "num_updates": Statistic(0, "newest", in_evaluation=False, counter=True),
+        "num_updates": NUM_UPDATES,
         "num_outliers": Statistic(0, "newest", in_evaluation=False, counter=True),
     }
     own_settings: ClassVar[dict[str, Setting]] = {
@@ -103,11 +102,6 @@ class UnifiedNorm(SquareMeanNorm):
         check_decay("alpha_bwd", alpha_bwd)
         self.alpha_bwd, self.warmup_updates = alpha_bwd, warmup_updates
         self.schedule = Schedule(warmup_updates, max(self.correction_start, warmup_updates), outlier_filtration, eps)
-
-    def set_num_updates(self, num_updates: int) -> None:
-        """Tells the norm how many optimizer updates are done; fairseq does so before each training step."""
-        if self.joins_updates:
-            self.num_updates.fill_(num_updates)
 
     def observe(self, rows: Tensor, padding: Tensor | None) -> tuple[Tensor, ...]:
         """d, r, t, whether the batch goes by itself, and the number of tokens; updates φ and the window."""

@@ -229,3 +229,50 @@ def test_regularized_batch_follows(run, recorded):
         for buffer in ("running_mean", "running_var"):
             torch.testing.assert_close(getattr(norm, buffer), arrays[f"{buffer}{step}"], **tolerance)
     follow_evaluation(norm, arrays, tolerance)
+
+
+REP = {"bn_weight": "weight", "bn_bias": "bias", "alpha": "alpha"}
+PROGRESSIVE = {f"norm2_{their}": ours for their, ours in REP.items()} | {
+    "norm1_weight": "layer_weight",
+    "norm1_bias": "layer_bias",
+}
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("run", ["vision_default", "vision", "llama_default", "llama"])
+def test_rep_batch_follows(run, recorded):
+    arrays, steps, _ = recorded(f"repbn_{run}")
+    norm = build_norm("rep-batch", 12, alpha_fwd=0.9, dtype=torch.float64)
+    load_parameters(norm, arrays, REP)
+    if run == "vision_default":
+        assert norm.alpha.item() == 1.0 == build_norm("rep-batch", 12).alpha.item()
+    for step in range(steps):
+        follow_step(norm, arrays, step, REP, arrays.get(f"pad{step}"))
+        for buffer in ("running_mean", "running_var"):
+            torch.testing.assert_close(getattr(norm, buffer), arrays[f"bn_{buffer}{step}"], **TOLERANCE)
+    follow_evaluation(norm, arrays)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("run", ["vision", "llama"])
+def test_progressive_rep_batch_follows(run, recorded):
+    """Their counters go down, at every forward call or every 16th; ours is put where theirs are. Their evaluation is
+    always RepBN: so is ours after the last step."""
+    arrays, steps, settings = recorded(f"prepbn_{run}")
+    start = {"start": "layer", "start_eps": 1e-6} if run == "vision" else {"start": "rms", "start_eps": settings["eps"]}
+    schedule = {"warmup_updates": settings["warm"], "updates": settings["step"]}
+    norm = build_norm("progressive-rep-batch", 12, dtype=torch.float64, **start, **schedule)
+    ours = PROGRESSIVE if run == "vision" else {k: v for k, v in PROGRESSIVE.items() if k != "norm1_bias"}
+    load_parameters(norm, arrays, ours)
+    warm, left = int(arrays["state_warm"]), int(arrays["state_iter"])
+    shares = []
+    for step in range(steps):
+        norm.set_num_updates(settings["warm"] - warm if warm else settings["warm"] + settings["step"] - left)
+        shares.append(norm.layer_share().item())
+        follow_step(norm, arrays, step, ours, arrays.get(f"pad{step}"))
+        for buffer in ("running_mean", "running_var"):
+            torch.testing.assert_close(getattr(norm, buffer), arrays[f"norm2_bn_{buffer}{step}"], **TOLERANCE)
+        warm, left = int(arrays[f"warm{step}"]), int(arrays[f"iter{step}"])
+    assert shares[0] == 1 and shares[-1] == 0 and len(set(shares)) > 2
+    norm.set_num_updates(settings["warm"] + settings["step"])
+    follow_evaluation(norm, arrays)
