@@ -5,7 +5,7 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
-from ..functional import reference
+from ..functional import reference_rivals
 from ..functional.affine import normalize_by_constants
 from ..functional.reduction import keep_local
 from ..functional.regularized_batch_norm import PENALTIES, Moments, WithGradientOf, regularized_batch_norm
@@ -37,7 +37,7 @@ class RegularizedBatchNorm(BatchNorm):
         training="(x − μ_B)/√max(σ_B², ε), and a penalty on μ − μ_B and σ² − σ_B²",
         gradient="exact",
         evaluation="running μ, σ²",
-        reference=reference.regularized_batch_norm,
+        reference=reference_rivals.regularized_batch_norm,
     )
     own_settings: ClassVar[dict[str, Setting]] = {
         "penalty": choice("what is penalised", tuple(PENALTIES)),

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..functional import reference
+from ..functional import reference_rivals
 from ..functional.group_scaling import scaled_rows
 from ..functional.masking import zero_padding
 from ..kernels.plain import at_least_float32
@@ -36,7 +36,7 @@ class RepBatchNorm(BatchNorm):
         training="(x − μ_B)/√(σ_B² + ε), plus α x after γ and β",
         gradient="exact",
         evaluation="running μ, σ²",
-        reference=reference.rep_batch_norm,
+        reference=reference_rivals.rep_batch_norm,
     )
     own_settings: ClassVar[dict[str, Setting]] = {
         "alpha": number("start of α, the shortcut's factor, which is learned")
@@ -116,7 +116,7 @@ class ProgressiveRepBatchNorm(UpdateCounter, RepBatchNorm):
         training="λ of `layer` and 1 − λ of `rep-batch`, λ from 1 to 0 over the training",
         gradient="exact",
         evaluation="the present λ, running μ, σ²",
-        reference=reference.progressive_rep_batch_norm,
+        reference=reference_rivals.progressive_rep_batch_norm,
     )
     statistics: ClassVar[dict[str, Statistic]] = {**RepBatchNorm.statistics, "num_updates": NUM_UPDATES}
     own_settings: ClassVar[dict[str, Setting]] = {

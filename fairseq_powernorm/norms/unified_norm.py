@@ -7,7 +7,7 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from ..functional import reference
+from ..functional import reference_rivals
 from ..functional.masking import count_tokens
 from ..functional.unified_norm import Schedule, backward_step, forward_step, unified_norm
 from .declaration import Declaration, Setting, Statistic, switch, whole_number
@@ -39,7 +39,7 @@ class UnifiedNorm(UpdateCounter, SquareMeanNorm):
         training="Z = x/√(d + ε), d the geometric mean of ψ_B² over the last W updates",
         gradient="(r g − ν_t Z)/√(d + ε), ν_t by the mean of Λ over the last W updates",
         evaluation="running φ of d",
-        reference=reference.unified_norm,
+        reference=reference_rivals.unified_norm,
         exact_gradient=False,
     )
     statistics: ClassVar[dict[str, Statistic]] = {
