@@ -12,7 +12,7 @@ from ..functional.group_scaling import scaled_rows
 from ..functional.masking import zero_padding
 from ..kernels.plain import at_least_float32
 from .batch_norm import BatchNorm
-from .declaration import Declaration, Setting, Statistic, choice, number, positive_number, whole_number
+from .declaration import Declaration, Setting, Statistic, number, positive_number, switch, whole_number
 from .token_norm import ModuleOptions
 from .update_counter import NUM_UPDATES, UpdateCounter
 
@@ -96,7 +96,7 @@ class RepBatchNorm(BatchNorm):
 
 
 class ProgressiveRepBatchNorm(UpdateCounter, RepBatchNorm):
-    """y = λ LN(x) + (1 − λ) RepBN(x), LN LayerNorm or RMSNorm with parameters of its own, exact gradient.
+    """y = λ LN(x) + (1 − λ) RepBN(x), LN LayerNorm with parameters of its own, exact gradient.
 
     λ = 1 during the first ``warmup_updates`` W updates, in which the statistics stay as they are, then
     λ = 1 − (n − W)/T after n updates, down to 0: RepBN alone. Evaluation has the λ that training has at that moment,
@@ -104,7 +104,7 @@ class ProgressiveRepBatchNorm(UpdateCounter, RepBatchNorm):
 
     Attributes:
         layer_weight: γ of LN (C,), starts at 1.
-        layer_bias: β of LN (C,), starts at 0; None for RMSNorm.
+        layer_bias: β of LN (C,), starts at 0; None without centring.
         num_updates: n, a scalar int64.
     """
 
@@ -123,8 +123,8 @@ class ProgressiveRepBatchNorm(UpdateCounter, RepBatchNorm):
         **RepBatchNorm.own_settings,
         "updates": whole_number("updates in which λ falls from 1 to 0", share_of_training=0.8),
         "warmup_updates": whole_number("updates with λ = 1 before it falls"),
-        "start": choice("the norm that it starts as", ("layer", "rms")),
-        "start_eps": positive_number("ε of that norm"),
+        "uncentred": switch("start as LayerNorm without its mean and β, as its authors' language models"),
+        "start_eps": positive_number("ε of the norm that it starts as"),
     }
     moved_forward = ("running_mean", "running_var", "num_updates")
     observed_scalars = 2
@@ -139,7 +139,7 @@ class ProgressiveRepBatchNorm(UpdateCounter, RepBatchNorm):
         alpha: float = 1.0,
         updates: int = 0,
         warmup_updates: int = 0,
-        start: str = "layer",
+        uncentred: bool = False,
         start_eps: float = 1e-6,
         **options: Unpack[ModuleOptions],
     ):
@@ -152,8 +152,8 @@ class ProgressiveRepBatchNorm(UpdateCounter, RepBatchNorm):
             alpha: α at the start.
             updates: T ≥ 0, in which λ falls; with 0 it is 0 after the warm-up. It should end before the training.
             warmup_updates: W ≥ 0 updates with λ = 1.
-            start: ``layer`` or ``rms``.
-            start_eps: ε > 0, of that norm.
+            uncentred: whether LN subtracts no mean and has no β.
+            start_eps: ε > 0, of LN.
             **options: see :class:`ModuleOptions`.
 
         Raises:
@@ -161,10 +161,11 @@ class ProgressiveRepBatchNorm(UpdateCounter, RepBatchNorm):
         """
         super().__init__(channels, eps, alpha_fwd, group_scaling, sync, alpha, **options)
         self.take_settings(
-            alpha=alpha, updates=updates, warmup_updates=warmup_updates, start=start, start_eps=start_eps
+            alpha=alpha, updates=updates, warmup_updates=warmup_updates, uncentred=uncentred, start_eps=start_eps
         )
-        self.updates, self.warmup_updates, self.start, self.start_eps = updates, warmup_updates, start, start_eps
-        weight, bias = self.weight, self.bias if start == "layer" else None
+        self.updates, self.warmup_updates = updates, warmup_updates
+        self.uncentred, self.start_eps = uncentred, start_eps
+        weight, bias = self.weight, None if uncentred else self.bias
         self.register_parameter("layer_weight", None if weight is None else nn.Parameter(torch.ones_like(weight)))
         self.register_parameter("layer_bias", None if bias is None else nn.Parameter(torch.zeros_like(bias)))
 
@@ -186,7 +187,7 @@ class ProgressiveRepBatchNorm(UpdateCounter, RepBatchNorm):
         """As :class:`BatchStatisticsNorm`: while λ is above 0."""
         end = self.warmup_updates + self.updates
         if self.num_updates < end:
-            return f"it is still part of `{self.start}`, until update {end}; this model has had {int(self.num_updates)}"
+            return f"it is LayerNorm in part until update {end}, and the model has had {int(self.num_updates)}"
         return super().not_constant()
 
     def observe(self, rows: Tensor, padding: Tensor | None) -> tuple[Tensor, ...]:
@@ -200,10 +201,10 @@ class ProgressiveRepBatchNorm(UpdateCounter, RepBatchNorm):
         scaled = scaled_rows(rows, padding, self.group_scaling, self.eps)
         shape, parameters = (self.channels,), [self.layer_weight, self.layer_bias]
         weight, bias = (None if each is None else each.to(scaled.dtype) for each in parameters)
-        if self.start == "layer":
-            start = F.layer_norm(scaled, shape, weight, bias, self.start_eps)
-        else:
+        if self.uncentred:
             start = F.rms_norm(scaled, shape, weight, self.start_eps)
+        else:
+            start = F.layer_norm(scaled, shape, weight, bias, self.start_eps)
         return zero_padding(torch.lerp(output, start.view(rows.shape), share.to(output.dtype)), padding)
 
     def normalize(self, rows: Tensor, padding: Tensor | None, *observed: Tensor) -> Tensor:

@@ -61,10 +61,10 @@ def test_the_schedule():
     assert shares(build(updates=0, warmup_updates=0), 2) == [0, 0]
 
 
-@pytest.mark.parametrize("start", ["layer", "rms"])
-def test_validation_is_what_training_has_at_that_moment(start):
+@pytest.mark.parametrize("uncentred", [False, True])
+def test_validation_is_what_training_has_at_that_moment(uncentred):
     """Halfway: half of LN and half of BatchNorm by running statistics plus α x."""
-    norm = build(updates=4, warmup_updates=0, start=start)
+    norm = build(updates=4, warmup_updates=0, uncentred=uncentred)
     rep = build_norm("rep-batch", CHANNELS).double()
     rep.load_state_dict({key: value for key, value in norm.state_dict().items() if key in rep.state_dict()})
     for number in range(2):
@@ -75,11 +75,11 @@ def test_validation_is_what_training_has_at_that_moment(start):
     parameters = norm.layer_weight, norm.layer_bias
     layer = (
         F.layer_norm(x, (CHANNELS,), *parameters, 1e-6)
-        if start == "layer"
+        if not uncentred
         else F.rms_norm(x, (CHANNELS,), parameters[0], 1e-6)
     )
     torch.testing.assert_close(norm(x), 0.5 * layer + 0.5 * rep(x))
-    assert norm.not_constant() == f"it is still part of `{start}`, until update 4; this model has had 2"
+    assert norm.not_constant() == "it is LayerNorm in part until update 4, and the model has had 2"
     norm.set_num_updates(4)
     torch.testing.assert_close(norm(x), rep(x), rtol=0, atol=0)
     assert norm.not_constant() is None

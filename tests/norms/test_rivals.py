@@ -259,7 +259,7 @@ def test_progressive_rep_batch_follows(run, recorded):
     """Their counters go down, at every forward call or every 16th; ours is put where theirs are. Their evaluation is
     always RepBN: so is ours after the last step."""
     arrays, steps, settings = recorded(f"prepbn_{run}")
-    start = {"start": "layer", "start_eps": 1e-6} if run == "vision" else {"start": "rms", "start_eps": settings["eps"]}
+    start = {"start_eps": 1e-6} if run == "vision" else {"uncentred": True, "start_eps": settings["eps"]}
     schedule = {"warmup_updates": settings["warm"], "updates": settings["step"]}
     norm = build_norm("progressive-rep-batch", 12, dtype=torch.float64, **start, **schedule)
     ours = PROGRESSIVE if run == "vision" else {k: v for k, v in PROGRESSIVE.items() if k != "norm1_bias"}
