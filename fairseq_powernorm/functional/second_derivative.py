@@ -84,13 +84,12 @@ class _NoSecondDerivative(Function):
         raise RuntimeError(ctx.reason)
 
 
-def first_derivative_only(norm: str) -> Callable[[Callable], Callable]:
+def first_derivative_only(norm: str | None = None) -> Callable[[Callable], Callable]:
     """Decorates the ``backward`` of a Function whose gradient is approximate: differentiating it raises
-    ``RuntimeError``.
+    ``RuntimeError``, which names the norm; where it is not given it is ``ctx.norm``.
 
     torch's ``once_differentiable`` does so without naming the norm, and not at all where dY is constant.
     """
-    reason = f"the backward pass of {norm} is an approximation: it has no second derivative"
 
     def decorate(backward: Callable) -> Callable:
         @functools.wraps(backward)
@@ -100,6 +99,7 @@ def first_derivative_only(norm: str) -> Callable[[Callable], Callable]:
             with torch.no_grad():
                 found = backward(ctx, *grads)
             gradients = [gradient.detach().requires_grad_() for gradient in found if gradient is not None]
+            reason = f"the backward pass of {norm or ctx.norm} is an approximation: it has no second derivative"
             refusing = iter(_NoSecondDerivative.apply(reason, *gradients))
             return tuple(None if gradient is None else next(refusing) for gradient in found)
 

@@ -128,12 +128,6 @@ class PowerNorm(SquareMeanNorm):
             reduce=self.reduce,
         )
 
-    @property
-    def loss_scale(self) -> float | Tensor | None:
-        """The factor that the loss is multiplied by before its backward pass (:class:`OneUpdate`); None for 1."""
-        scale = 1.0 if self.update is None else self.update.loss_scale
-        return scale if isinstance(scale, Tensor) or scale != 1 else None  # a tensor is not looked at
-
     def _follow_projection(
         self, projection: Tensor, square_mean_ratio: Tensor, correlation: Tensor, count: Tensor
     ) -> None:

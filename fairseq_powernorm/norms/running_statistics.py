@@ -29,6 +29,8 @@ class RunningStatistics(TokenNorm):
         device, dtype = options.get("device"), options.get("dtype") or torch.get_default_dtype()
         for name, statistic in self.statistics.items():
             shape = () if statistic.counter else (channels,)
+            if statistic.slots:
+                shape = (getattr(self, statistic.slots), channels)
             start = torch.full(shape, statistic.start, dtype=dtype_for(statistic, dtype), device=device)
             self.register_buffer(name, start)
 

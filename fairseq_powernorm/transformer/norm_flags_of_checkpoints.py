@@ -13,10 +13,11 @@ from typing import Any
 
 from ..checkpoints.io import Checkpoint, load_checkpoint, model_flags
 from ..checkpoints.resume import LAST_NAME
-from ..flags import AUTO, DEFAULTS, FlagError, stack_spec
+from ..flags import DEFAULTS, stack_spec
 from ..init_flags import INIT_DEFAULTS, init_of
 from ..norms.registry import FOLDED, settings_of
 from ..norms.spec import NormSpec
+from ..own_flags import AUTO, FlagError
 
 logger = logging.getLogger(__name__)
 

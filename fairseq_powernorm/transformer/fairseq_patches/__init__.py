@@ -17,7 +17,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.tasks.fairseq_task import FairseqTask
 from fairseq.trainer import Trainer
 
-from . import checkpointing, forgotten_state, plain_settings, updates
+from . import checkpointing, forgotten_state, penalties, plain_settings, updates
 
 SWITCH = "FAIRSEQ_POWERNORM_PATCHES"
 STOCK = "_powernorm_stock"
@@ -62,8 +62,17 @@ PATCHES = (
         Trainer,
         "train_step",
         updates.train_step,
-        why="tells the norms where an update begins and ends, and by which factor the loss is scaled",
-        without="each micro-batch updates the statistics, and so does an update that is left out",
+        why="tells the norms where an update begins and ends, and by which factor the loss is scaled; adds their "
+        "penalties to the criterion's loss",
+        without="each micro-batch updates the statistics, and so does an update that is left out; regularized-batch "
+        "is BatchNorm",
+    ),
+    Patch(
+        FairseqTask,
+        "reduce_metrics",
+        penalties.reduce_metrics,
+        why="logs the penalties apart from the loss",
+        without="nobody sees them",
     ),
     Patch(
         Trainer,
