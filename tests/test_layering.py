@@ -17,7 +17,7 @@ ALLOWED = {
     "norms": {"functional", "kernels"},
     "flags": {"norms"},
     "checkpoints": {"flags", "norms", "files"},
-    "transformer": {"flags", "norms", "checkpoints", "kernels", "files", "import_hooks"},
+    "transformer": {"flags", "norms", "functional", "checkpoints", "kernels", "files", "import_hooks"},
     "corpora": {"files"},
     "scoring": {"files", "norms"},  # how a norm is called in papers
     "analysis": {"files", "norms", "scoring"},

@@ -19,7 +19,7 @@ class PowerNormTransformerDecoderLayer(TransformerDecoderLayerBase):
         self,
         cfg,
         self_attn_norm: TokenNorm,
-        cross_attn_norm: TokenNorm,
+        cross_attn_norm: TokenNorm | None,
         ffn_norm: TokenNorm,
         no_encoder_attn: bool = False,
     ):
