@@ -26,6 +26,7 @@ ALLOWED = {
         "init_flags",
         "initialization",
         "norms",
+        "functional",
         "checkpoints",
         "kernels",
         "files",
