@@ -36,7 +36,7 @@ def test_every_recipe_parses(recipe, norm):
 def test_norms_differ_in_their_norm_alone(recipe):
     """Hyper-parameters are the same for every norm, as in the paper."""
     flags = [dict(compose_run(recipe, norm).train) for norm in choices("norm")]
-    own = {"norm-type", "norm-group-scaling", "norm-warmup-updates"}
+    own = {"norm-type", "norm-group-scaling", "norm-warmup-updates", "norm-position"}
     for other in flags:
         assert {key for key in other if other[key] != flags[0].get(key)} <= own
 
