@@ -6,6 +6,8 @@ A training is the unit of comparison. Two trainings that differ in nothing but t
 resampling of test sentences sees that. So every seed gives one difference to the baseline of the same seed (which has
 the same batches and the same initial weights outside the norms), and a paired t-test over the seeds says whether their
 mean is 0. It needs two seeds; with three, it finds what is large and steady.
+
+Trainings of other machines join by the CSV that they were written to: ``--with results/multi30k_ablation.csv``.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -46,6 +49,8 @@ class Measurement:
         validation_loss: the last one of the training, by token, base 2; None if its log is gone.
         updates: optimizer updates.
         commit: that trained it.
+        hardware: that it was trained on.
+        signature: sacreBLEU's.
     """
 
     norm: str
@@ -55,6 +60,8 @@ class Measurement:
     validation_loss: float | None
     updates: int
     commit: str
+    hardware: str
+    signature: str
 
 
 @dataclass(frozen=True)
@@ -100,20 +107,63 @@ def measure(runs: Sequence[Run]) -> list[Measurement]:
     for run in sorted(runs, key=lambda run: (rank(run.norm), run.seed)):
         bleu = {test_set: run.scores[test_set].bleu for test_set in test_sets}
         if len(test_sets) > 1:
-            lines = [
+            hypothesis, reference = (
                 [line for test_set in test_sets for line in read_lines(run.folder / test_set / f"{side}.txt")]
                 for side in ("hypothesis", "reference")
-            ]
+            )
             bleu[MEAN] = statistics.fmean(bleu.values())
-            bleu[POOLED] = score_lines(*lines, run.scores[test_sets[0]].settings).score
+            bleu[POOLED] = score_lines(hypothesis, reference, run.scores[test_sets[0]].settings).score
         log = run.folder / "train.log"
         points = read_log(log, run.norm, run.seed) if log.is_file() else []
         loss = next((point.loss for point in reversed(points) if point.kind == "valid"), None)
+        signature = run.scores[test_sets[0]].signature
         measurements += [
-            Measurement(run.norm, run.seed, test_set, value, loss, run.updates, run.commit)
+            Measurement(run.norm, run.seed, test_set, value, loss, run.updates, run.commit, run.hardware, signature)
             for test_set, value in bleu.items()
         ]
     return measurements
+
+
+def read_measurements(path: Path) -> list[Measurement]:
+    """The measurements of a CSV that this module wrote.
+
+    Raises:
+        ValueError: it is another file; the message names its line.
+        OSError: no such file.
+    """
+    found, columns = [], {each.name: each.type for each in fields(Measurement)}
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        if reader.fieldnames != list(columns):
+            raise ValueError(f"{path} has the columns {reader.fieldnames}, expected {', '.join(columns)}")
+        for row in reader:
+            try:
+                loss = float(row["validation_loss"]) if row["validation_loss"] else None
+                numbers = {"seed": int(row["seed"]), "updates": int(row["updates"]), "bleu": float(row["bleu"])}
+                values: dict[str, Any] = {**row, **numbers, "validation_loss": loss}
+                found.append(Measurement(**values))
+            except (ValueError, TypeError):
+                raise ValueError(f"{path}, line {reader.line_num}: not a measurement") from None
+    return found
+
+
+def joined(runs: Sequence[Measurement], others: Sequence[Measurement]) -> list[Measurement]:
+    """The measurements of runs and of a table of other runs, in the order of norms and seeds.
+
+    Raises:
+        ValueError: they are not comparable, or have the same training with other scores.
+    """
+    known = {(each.norm, each.seed, each.test_set): each.bleu for each in runs}
+    for each in others:
+        if each.signature != runs[0].signature:
+            raise ValueError(f"{each.norm} seed {each.seed} is scored by {each.signature}, here by {runs[0].signature}")
+        if each.test_set not in {run.test_set for run in runs}:
+            raise ValueError(f"{each.norm} seed {each.seed} is scored on {each.test_set}, the runs here are not")
+        bleu = known.get((each.norm, each.seed, each.test_set), each.bleu)
+        if bleu != each.bleu:
+            raise ValueError(f"{each.norm} seed {each.seed} has {each.bleu} on {each.test_set}, and {bleu} here")
+    new = [each for each in others if (each.norm, each.seed, each.test_set) not in known]
+    return sorted([*runs, *new], key=lambda each: (rank(each.norm), each.seed))
 
 
 def by_seed(measurements: Sequence[Measurement], test_set: str) -> dict[str, dict[int, float]]:
@@ -136,44 +186,53 @@ def describe(difference: Difference) -> tuple[str, str]:
     if not difference.values:
         return "–", "–"
     mean = f"{statistics.fmean(difference.values.values()):+z.2f}"
-    if difference.interval is None:
+    if difference.interval is None or difference.p_value is None:
         return mean, "–"
     low, high = difference.interval
     p_value = "<0.001" if difference.p_value < 0.001 else f"{difference.p_value:.3f}"
     return f"{mean} [{low:+z.2f}, {high:+z.2f}]", p_value
 
 
-def to_markdown(measurements: Sequence[Measurement], runs: Sequence[Run], baseline: str, command: str) -> str:
+def to_markdown(measurements: Sequence[Measurement], recipe: str, baseline: str, command: str) -> str:
     """The table over seeds, one row a norm, and what a reader needs to repeat it."""
     test_sets = list(dict.fromkeys(each.test_set for each in measurements))
     main = MEAN if MEAN in test_sets else test_sets[0]
     tables = {test_set: by_seed(measurements, test_set) for test_set in test_sets}
     shown = [main, *(test_set for test_set in test_sets if test_set != main)]
     header = ["norm", "seeds", f"BLEU, {main}", f"Δ to {baseline}", "p", "validation loss", *shown[1:]]
-    lines = [f"# {runs[0].recipe}: norms over seeds", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    lines = [f"# {recipe}: norms over seeds", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for norm, seeds in tables[main].items():
         difference = Difference.of(seeds, {} if norm == baseline else tables[main].get(baseline, {}))
-        losses = [each.validation_loss for each in measurements if each.norm == norm and each.test_set == main]
+        trainings = [each for each in measurements if each.norm == norm and each.test_set == main]
+        losses = [each.validation_loss for each in trainings if each.validation_loss is not None]
         cells = [
             norm,
             ", ".join(map(str, seeds)),
             mean_and_deviation([*seeds.values()]),
             *describe(difference),
-            "–" if None in losses else mean_and_deviation(losses, 3),
+            mean_and_deviation(losses, 3) if len(losses) == len(trainings) else "–",
             *(mean_and_deviation([*tables[test_set][norm].values()]) for test_set in shown[1:]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    score = next(iter(runs[0].scores.values()))
-    commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(run.commit for run in runs))
     lines += [
         "",
-        f"- BLEU: sacreBLEU `{score.signature}`; ± one standard deviation of the sample over the seeds.",
+        f"- BLEU: sacreBLEU `{measurements[0].signature}`; ± one standard deviation of the sample over the seeds.",
         f"- Δ: mean over the seeds of the difference to {baseline} of the same seed, its {CONFIDENCE:.0%} interval; "
         "p: paired t-test over the seeds. A training is the unit: sentences are not resampled. One seed has no test.",
         "- Validation loss: the last one of each training, by token, base 2.",
-        f"- Commit: {commits}. Hardware: {'; '.join(dict.fromkeys(run.hardware for run in runs))}.",
+        f"- Commit: {_by_value(measurements, 'commit', '`')}. Hardware: {_by_value(measurements, 'hardware')}.",
     ]
     return "\n".join([*lines, *([f"- Reproduce: `{command}`"] if command else []), ""])
+
+
+def _by_value(measurements: Sequence[Measurement], name: str, quote: str = "") -> str:
+    """The value of a field, or each value with its norms and seeds."""
+    trainings: dict[str, dict[str, None]] = {}
+    for each in measurements:
+        trainings.setdefault(f"{quote}{getattr(each, name)}{quote}", {})[f"{each.norm} seed {each.seed}"] = None
+    if len(trainings) == 1:
+        return next(iter(trainings))
+    return "; ".join(f"{value} ({', '.join(names)})" for value, names in trainings.items())
 
 
 def draw(measurements: Sequence[Measurement], baseline: str, title: str) -> Figure:
@@ -222,6 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", required=True, type=Path, help="folder of one recipe, e.g. runs/multi30k_de_en")
     parser.add_argument("--baseline", default="layer", metavar="NORM", help="what others are compared with")
     parser.add_argument("--output-prefix", required=True, help="writes PREFIX.md, PREFIX.csv and PREFIX.png")
+    parser.add_argument("--with", type=Path, metavar="CSV", dest="others", help="an earlier table of other trainings")
     parser.add_argument("--title", default="", help="above the chart")
     parser.add_argument("--command", default="", help="what reproduces the runs")
     parser.add_argument("--force", action="store_true", help="replace files that exist")
@@ -232,8 +292,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         refuse_to_overwrite(path, options.force)
     runs = sorted(read_runs(options.runs), key=lambda run: (rank(run.norm), run.seed))
     measurements = measure(runs)
+    if options.others is not None:
+        measurements = joined(measurements, read_measurements(options.others))
     figure = draw(measurements, options.baseline, options.title)
-    markdown = to_markdown(measurements, runs, options.baseline, options.command)
+    markdown = to_markdown(measurements, runs[0].recipe, options.baseline, options.command)
     with atomic_write(paths["csv"]) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([each.name for each in fields(Measurement)])

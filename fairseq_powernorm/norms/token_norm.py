@@ -2,12 +2,13 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from .declaration import BufferPolicy, Declaration, Statistic
+from ..kernels.plain import at_least_float32
+from .declaration import BufferPolicy, Declaration, Setting, Statistic
 
 INPUT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -53,6 +54,7 @@ class TokenNorm(nn.Module):
         statistics: the buffers that training changes, by name; none for a norm that looks at each token alone.
         running_statistics: the names of those that evaluation uses.
         buffer_policies: how checkpoint averaging treats each buffer.
+        own_settings: the keywords of the constructor that no other norm has, each of which has a flag.
         has_weight: whether the norm's definition has a γ.
         has_bias: whether it has a β.
         weight: γ (C,), starts at 1; None without affine parameters.
@@ -65,7 +67,10 @@ class TokenNorm(nn.Module):
     running_statistics: ClassVar[tuple[str, ...]] = ()
     buffer_policies: ClassVar[dict[str, BufferPolicy]] = {}
     has_weight: ClassVar[bool] = True
+    own_settings: ClassVar[dict[str, Setting]] = {}
     has_bias: ClassVar[bool] = True
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
 
     def __init_subclass__(cls, **keywords) -> None:
         super().__init_subclass__(**keywords)
@@ -96,10 +101,11 @@ class TokenNorm(nn.Module):
         self.channels = channels
         self.eps = eps
         affine = options.get("elementwise_affine", self.has_weight)
-        factory = {"device": options.get("device"), "dtype": options.get("dtype")}
+        device, dtype = options.get("device"), options.get("dtype")
         shift = affine and options.get("bias", self.has_bias)
-        self.register_parameter("weight", nn.Parameter(torch.ones(channels, **factory)) if affine else None)
-        self.register_parameter("bias", nn.Parameter(torch.zeros(channels, **factory)) if shift else None)
+        for name, start, there in (("weight", torch.ones, affine), ("bias", torch.zeros, shift)):
+            value = nn.Parameter(start(channels, device=device, dtype=dtype)) if there else None
+            self.register_parameter(name, value)
         self._handed_mask: Tensor | None = None
 
     def reset_parameters(self) -> None:
@@ -113,7 +119,24 @@ class TokenNorm(nn.Module):
         """The settings, for ``repr``."""
         affine = "" if self.weight is not None else ", elementwise_affine=False"
         bias = ", bias=False" if self.has_bias and self.weight is not None and self.bias is None else ""
-        return f"{self.channels}, eps={self.eps}{affine}{bias}"
+        own = "".join(f", {name}={value}" for name, value in self.__dict__.get("own_values", {}).items())
+        return f"{self.channels}, eps={self.eps}{affine}{bias}{own}"
+
+    def take_settings(self, **values: Any) -> None:
+        """Checks the norm's own settings, and keeps them as ``own_values``.
+
+        Raises:
+            ValueError: a value that is not allowed.
+        """
+        for name, value in values.items():
+            self.own_settings[name].check(name, value)
+        self.own_values = values
+
+    def affine(self, values: Tensor) -> Tensor:
+        """γ ⊙ values + β, (..., C), in float32 or wider."""
+        if self.weight is not None:
+            values = values * at_least_float32(self.weight)
+        return values if self.bias is None else values + at_least_float32(self.bias)
 
     def check_input(self, x: Tensor) -> None:
         """Raises ``ValueError`` if ``x`` is not floating point or its last dimension is not the norm's."""

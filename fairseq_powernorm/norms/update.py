@@ -118,11 +118,11 @@ def average_over_ranks(model: nn.Module) -> None:
     """Gives the norms that keep statistics of their own on every rank (no ``sync``) the mean over the ranks, in one
     collective; a single process keeps its own.
 
-    Every rank has to call it at the same point. Buffers whose averaging policy is not the mean are left alone.
+    Every rank has to call it at the same point. Counters are left alone: the ranks have the same.
     """
-    norms = [norm for norm in model.modules() if own_statistics(norm)]
+    norms = [norm for norm in model.modules() if isinstance(norm, BatchStatisticsNorm) and own_statistics(norm)]
     buffers = [
-        getattr(norm, name) for norm in norms for name, policy in norm.buffer_policies.items() if policy == "mean"
+        getattr(norm, name) for norm in norms for name, statistic in norm.statistics.items() if not statistic.counter
     ]
     for buffer, mean in zip(buffers, mean_over_ranks(buffers), strict=True):
         buffer.copy_(mean)

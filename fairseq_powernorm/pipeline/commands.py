@@ -17,7 +17,7 @@ def to_arguments(flags: DictConfig | dict[str, Any]) -> list[str]:
     for flag, value in flags.items():
         if value is None or value is False:
             continue
-        arguments.append(f"--{flag}")
+        arguments.append(f"--{flag!s}")
         if value is not True:
             arguments.append(str(value))
     return arguments

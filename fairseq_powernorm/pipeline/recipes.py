@@ -97,7 +97,8 @@ def plan_batch_sizes(options: argparse.Namespace, command: str) -> Plan:
         ValueError, OSError: as :func:`plan_recipe`; a number of passes that does not divide the update.
     """
     update = compose_run(options.recipe, options.norms[0], overrides=options.override).batch.tokens_per_update
-    steps, tables = [], []
+    steps: list[Command | Jobs] = []
+    tables = []
     for passes in options.passes:
         if update % passes:
             raise ValueError(f"{passes} passes do not divide an update of {update} tokens")

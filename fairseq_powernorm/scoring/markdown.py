@@ -1,5 +1,6 @@
 """The table of results as Markdown, with all that a reader needs to check or repeat it."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from ..norms.registry import declarations
@@ -86,9 +87,9 @@ def _columns(rows: Sequence[Row], baseline: str) -> dict[str, Callable[[Row], st
     if any(row.published is not None for row in rows):
         columns["published (not ours)"] = _published
     for protocol in rows[0].further_bleu:
-        columns[f"BLEU {protocol}"] = lambda row, protocol=protocol: _spread(row.further_bleu[protocol])
+        columns[f"BLEU {protocol}"] = functools.partial(_further_bleu, protocol)
     if all(row.chrf is not None for row in rows):
-        columns["chrF2"] = lambda row: _spread(row.chrf)
+        columns["chrF2"] = lambda row: "–" if row.chrf is None else _spread(row.chrf)
     return columns | {
         "seeds": lambda row: ", ".join(map(str, row.seeds)),
         "updates": lambda row: f"{row.updates:.0f}",
@@ -99,6 +100,10 @@ def _columns(rows: Sequence[Row], baseline: str) -> dict[str, Callable[[Row], st
 def _spread(spread: Spread) -> str:
     deviation = "" if spread.standard_deviation is None else f" ± {spread.standard_deviation:.2f}"
     return f"{spread.mean:.2f}{deviation}"
+
+
+def _further_bleu(protocol: str, row: Row) -> str:
+    return _spread(row.further_bleu[protocol])
 
 
 def _published(row: Row) -> str:

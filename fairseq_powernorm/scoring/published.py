@@ -66,7 +66,7 @@ def choose_published(
         if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or Decimal(value) > 100:
             raise ValueError(f"published BLEU of {norm} is {value!r}, expected a number from 0 to 100, such as 35.9")
         bleu[norm] = Decimal(value)
-    if not (source or "").strip():
+    if source is None or not source.strip():
         raise ValueError("published figures need a source; give --published-source")
     if test_set is None and len(test_sets) > 1:
         raise ValueError(f"published figures are of one test set; give --published-test-set: {', '.join(test_sets)}")

@@ -20,7 +20,7 @@ class PowerNormTransformerDecoderLayer(ChosenResidual, TransformerDecoderLayerBa
         self,
         cfg,
         self_attn_norm: TokenNorm,
-        cross_attn_norm: TokenNorm,
+        cross_attn_norm: TokenNorm | None,
         ffn_norm: TokenNorm,
         no_encoder_attn: bool = False,
     ):

@@ -10,7 +10,7 @@ from fairseq.models.transformer.transformer_legacy import TransformerModel
 from omegaconf import OmegaConf
 from torch import nn
 
-from ..flags import add_norm_flags, stack_spec
+from ..flags import add_norm_flags, stack_spec, unused_flags
 from ..init_flags import add_init_flags, init_of
 from ..initialization.models import initialize
 from ..initialization.schemes import SCHEMES
@@ -57,6 +57,8 @@ class PowerNormTransformerModel(TransformerModel):
         device_type = "cuda" if torch.cuda.is_available() and not getattr(args, "cpu", False) else "cpu"
         for stack in ("encoder", "decoder"):
             logger.info("norms of the %s: %s", stack, describe_stack(stack_spec(args, stack)))
+        if unused := unused_flags(args):
+            logger.info("ignored, as no norm of this model uses them: %s", ", ".join(unused))
         logger.info("batch norms are trained by %s", describe(device_type))
         model, init = super().build_model(args, task), init_of(args)
         logger.info("initialization: %s", ", ".join(init.values()))

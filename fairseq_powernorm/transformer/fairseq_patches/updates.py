@@ -15,6 +15,7 @@ from collections.abc import Callable
 from fairseq.trainer import Trainer
 
 from ...norms.update import average_over_ranks, one_update
+from .penalties import penalties_added
 
 CURRENT = "_powernorm_update"
 """Attribute of a trainer: the update that is under way, or None."""
@@ -38,11 +39,11 @@ def share_statistics(trainer: Trainer) -> None:
 
 
 def train_step(stock: Callable) -> Callable:
-    """A training step that is one update of the norms."""
+    """A training step that is one update of the norms, with their penalties in its loss."""
 
     @functools.wraps(stock)
     def wrapper(self, samples, *args, **kwargs):
-        with one_update(self.get_model(), loss_scale(self)) as update:
+        with one_update(self.get_model(), loss_scale(self)) as update, penalties_added(self.criterion):
             update.taken = False  # unless set_num_updates says so
             # Under --amp the trainer calls itself after an overflow: then the inner update is the one that counts.
             setattr(self, CURRENT, update)
