@@ -4,10 +4,16 @@
 declare its flags.)
 """
 
-from .flags import FlagError, name_of
+import logging
+
+from torch import nn
+
+from .flags import LANGUAGE_MODEL_SITES, SITES, FlagError, is_language_model, name_of, stacks_of
+from .initialization.models import initialize
 from .initialization.schemes import FAIRSEQ, SCHEMES, available_schemes
 from .norms.no_norm import NoNorm
-from .norms.spec import DECODER_SITES, ENCODER_SITES
+
+logger = logging.getLogger(__name__)
 
 INIT_DEFAULTS = {"init_scheme": FAIRSEQ, "init_omega": "constant"}
 """What a namespace that lacks a flag means, an older checkpoint's for example."""
@@ -58,16 +64,15 @@ def fill_in_init_defaults(args) -> None:
 
 def _norms(args) -> dict[str, str]:
     """The norms of a model by the flag that decides about each."""
-    norms = {}
-    for stack, sites, of_stack in (
-        ("encoder", ENCODER_SITES, "--norm-type"),
-        ("decoder", DECODER_SITES, "--decoder-norm-type"),
-    ):
-        for site in sites:
-            if site == "output" and args.norm_position == "post":
+    norms, alone = {}, is_language_model(args)
+    for stack in stacks_of(args):
+        for site in LANGUAGE_MODEL_SITES if alone else SITES[stack]:
+            name = name_of(args, stack, site)
+            if name is None or (site == "output" and args.norm_position == "post"):
                 continue
             own = getattr(args, f"{stack}_norm_{site}")
-            norms[f"--{stack}-norm-{site.replace('_', '-')}" if own else of_stack] = name_of(args, stack, site)
+            of_stack = "--norm-type" if alone or stack == "encoder" else "--decoder-norm-type"
+            norms[f"--{stack}-norm-{site.replace('_', '-')}" if own else of_stack] = name
     return norms
 
 
@@ -87,3 +92,10 @@ def init_of(flags) -> dict[str, str]:
     scheme = getattr(flags, "init_scheme", None) or INIT_DEFAULTS["init_scheme"]
     omega = getattr(flags, "init_omega", None) or INIT_DEFAULTS["init_omega"]
     return {"scheme": scheme, **({"omega": omega} if scheme == "admin" else {})}
+
+
+def initialize_by_flags(model: nn.Module, flags) -> None:
+    """Carries out what the flags say on a model that was just built, and logs it."""
+    init = init_of(flags)
+    logger.info("initialization: %s", ", ".join(init.values()))
+    initialize(model, SCHEMES[init["scheme"]], init.get("omega") == "trainable")

@@ -73,16 +73,18 @@ def scale_embeddings(model: nn.Module, scheme: Scheme, depth: Depth) -> None:
     """Multiplies the embeddings by the scheme's gain: one that both stacks share by the encoder's, once."""
     done: list[torch.Tensor] = []
     for stack in ("encoder", "decoder"):
-        table = getattr(getattr(getattr(model, stack, None), "embed_tokens", None), "weight", None)
-        if table is not None and not any(table is other for other in done):
-            table.mul_(scheme.embedding_gain(stack, depth))
-            done.append(table)
+        words = getattr(getattr(model, stack, None), "embed_tokens", None)
+        tables = [] if words is None else [each.weight for each in words.modules() if isinstance(each, nn.Embedding)]
+        for table in tables:  # several where the embedding is adaptive
+            if not any(table is other for other in done):
+                table.mul_(scheme.embedding_gain(stack, depth))
+                done.append(table)
 
 
 def zero_output_projection(model: nn.Module) -> None:
     """Puts the decoder's output projection at 0, unless it is the embedding or there is none (adaptive softmax)."""
     projection = getattr(model.decoder, "output_projection", None)
-    if projection is not None and projection.weight is not model.decoder.embed_tokens.weight:
+    if projection is not None and projection.weight is not getattr(model.decoder.embed_tokens, "weight", None):
         projection.weight.zero_()
 
 

@@ -81,8 +81,8 @@ def one(matrix: Matrix) -> float:
 
 
 def fused(matrix: Matrix) -> float:
-    """Xavier, with q, k and v as one matrix: the start of the Transformers that the papers changed (fairseq's until
-    0.9; today's draws the feed-forward block and biases of q, k and v as torch's ``nn.Linear`` does)."""
+    """Xavier, with q, k and v as one matrix: the start of the Transformers that the papers changed, and of older
+    versions of fairseq. (Today's draws feed-forward blocks and biases of q, k and v as torch's ``nn.Linear`` does.)"""
     return math.sqrt(0.5) if matrix.is_input_of_attention else 1.0
 
 

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ..flags import FlagError, add_norm_flags, stack_spec
+from ..init_flags import add_init_flags, initialize_by_flags
 from ..kernels.operators import describe
 from ..norms.registry import describe_stack
 from .decoder import PowerNormTransformerDecoder
@@ -96,6 +97,7 @@ class PowerNormLanguageModel(FairseqLanguageModel):
     """
 
     decoder_class: type[PowerNormTransformerDecoder] = PowerNormTransformerDecoder
+    takes_init_flags = True
 
     @classmethod
     def hub_models(cls) -> dict[str, str]:
@@ -104,9 +106,11 @@ class PowerNormLanguageModel(FairseqLanguageModel):
 
     @classmethod
     def add_args(cls, parser) -> None:
-        """Adds the stock language model's flags and the norms'."""
+        """Adds the stock language model's flags, the norms' and the initializations'."""
         gen_parser_from_dataclass(parser, TransformerLanguageModelConfig(), delete_default=True)
         add_norm_flags(parser, language_model=True)
+        if cls.takes_init_flags:
+            add_init_flags(parser)
 
     @classmethod
     def build_model(cls, args, task) -> "PowerNormLanguageModel":
@@ -129,4 +133,6 @@ class PowerNormLanguageModel(FairseqLanguageModel):
         check_flags(args, len(task.target_dictionary))
         embed_tokens = build_embedding(args, task.source_dictionary)
         cfg = TransformerConfig.from_namespace(args)
-        return cls(cls.decoder_class(cfg, task.target_dictionary, embed_tokens, spec, no_encoder_attn=True))
+        model = cls(cls.decoder_class(cfg, task.target_dictionary, embed_tokens, spec, no_encoder_attn=True))
+        initialize_by_flags(model, args)
+        return model

@@ -5,6 +5,7 @@ from fairseq.models.transformer_lm import base_lm_architecture
 from omegaconf import OmegaConf
 
 from ..flags import fill_in_defaults
+from ..init_flags import fill_in_init_defaults
 from .architectures import set_default
 from .hydra_flags import OTHER_GROUPS, as_command_line
 from .language_model import LANGUAGE_MODEL_NAME, PowerNormLanguageModel
@@ -46,7 +47,8 @@ def preset(args, sizes: dict, model: type[PowerNormLanguageModel] = PowerNormLan
         model: says which flags there are.
 
     Raises:
-        FlagError: see :func:`fairseq_powernorm.flags.fill_in_defaults`; or a checkpoint to fine-tune cannot be read.
+        FlagError: see :func:`fairseq_powernorm.flags.fill_in_defaults` and
+            :func:`fairseq_powernorm.init_flags.fill_in_init_defaults`; or a checkpoint to fine-tune cannot be read.
     """
     if OmegaConf.is_config(args):
         flags = as_command_line(model, args, (*OTHER_GROUPS, "task"))
@@ -57,6 +59,7 @@ def preset(args, sizes: dict, model: type[PowerNormLanguageModel] = PowerNormLan
         set_default(args, name, value)
     inherit_norm_flags(args)
     fill_in_defaults(args)
+    fill_in_init_defaults(args)
     base_lm_architecture(args)
     args.decoder_normalize_before = args.norm_position == "pre"  # stock fairseq's are pre-norm, whatever is asked for
     args.no_cross_attention = True

@@ -11,9 +11,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ..flags import add_norm_flags, stack_spec, unused_flags
-from ..init_flags import add_init_flags, init_of
-from ..initialization.models import initialize
-from ..initialization.schemes import SCHEMES
+from ..init_flags import add_init_flags, initialize_by_flags
 from ..kernels.operators import describe
 from ..norms.registry import describe_stack
 from .decoder import PowerNormTransformerDecoder
@@ -60,9 +58,8 @@ class PowerNormTransformerModel(TransformerModel):
         if unused := unused_flags(args):
             logger.info("ignored, as no norm of this model uses them: %s", ", ".join(unused))
         logger.info("batch norms are trained by %s", describe(device_type))
-        model, init = super().build_model(args, task), init_of(args)
-        logger.info("initialization: %s", ", ".join(init.values()))
-        initialize(model, SCHEMES[init["scheme"]], init.get("omega") == "trainable")
+        model = super().build_model(args, task)
+        initialize_by_flags(model, args)
         return model
 
     @classmethod

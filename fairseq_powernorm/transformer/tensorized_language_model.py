@@ -82,6 +82,7 @@ class TensorizedLanguageModel(PowerNormLanguageModel):
     """A causal Tensorized Transformer; segments are at most as long as ``--tokens-per-sample`` of its training."""
 
     decoder_class = TensorizedDecoder
+    takes_init_flags = False  # it starts as published
 
     @classmethod
     def add_args(cls, parser) -> None:
