@@ -13,13 +13,13 @@ from typing import Any
 
 from ..checkpoints.io import Checkpoint, load_checkpoint, model_flags
 from ..checkpoints.resume import LAST_NAME
-from ..flags import AUTO, DEFAULTS, FlagError, stack_spec
+from ..flags import AUTO, DEFAULTS, OF_THE_TRAINING, FlagError, stack_spec
 from ..norms.registry import FOLDED, settings_of
 from ..norms.spec import NormSpec
 
 logger = logging.getLogger(__name__)
 
-INHERITED = tuple(name for name in DEFAULTS if name != "norm_sync")  # which belongs to the hardware
+INHERITED = tuple(name for name in DEFAULTS if name not in OF_THE_TRAINING)
 
 
 def flags_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
