@@ -16,6 +16,7 @@ ALLOWED = {
     "functional": {"kernels"},
     "norms": {"functional", "kernels"},
     "recording": {"functional", "kernels", "norms", "files"},
+    "images": {"norms", "recording", "files"},
     "flags": {"norms"},
     "checkpoints": {"flags", "norms", "files"},
     "transformer": {"flags", "norms", "checkpoints", "kernels", "files", "import_hooks", "recording"},
