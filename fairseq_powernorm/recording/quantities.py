@@ -15,10 +15,9 @@ from torch import Tensor
 
 from ..functional.group_scaling import group_scaling
 from ..functional.masking import zero_padding
-from ..functional.moments import mean_and_variance
 from ..functional.reduction import Reduce
-from ..kernels.operators import gradient_sums
-from ..kernels.plain import times
+from ..kernels.operators import gradient_sums, moments
+from ..kernels.plain import at_least_float32, times
 
 MOMENTS = ("mean", "variance", "square_mean")
 """μ, σ² and ψ²."""
@@ -64,17 +63,21 @@ class Moments:
 
 
 def moments_of(rows: Tensor, padding: Tensor | None, shift: Tensor, reduce: Reduce, groups: int, eps: float) -> Moments:
-    """The moments of rows (..., C) in their precision, float32 or wider.
+    """The moments of rows (..., C) in their precision, float32 or wider, in one pass.
 
     Args:
         rows: as above, before any scaling.
         padding: a bool for each row, True at padding, or None.
-        shift: a guess of the mean (C,), the same on every rank.
+        shift: a guess of the mean (C,), the same on every rank, which is taken off before anything is squared.
         reduce: sums over ranks.
         groups: of the scaling; 0 for none.
         eps: of the scaling.
     """
-    mean, variance, count = mean_and_variance(rows, padding, shift.to(rows.dtype), reduce, groups, eps)
+    shift = shift.to(at_least_float32(rows[:0]).dtype)
+    squares, sums, count = reduce([*moments(rows, padding, shift, eps, groups)])
+    mean_shifted = sums / count.clamp(min=1)
+    variance = (squares / count.clamp(min=1) - mean_shifted.square()).clamp(min=0)
+    mean = shift + mean_shifted
     return Moments(mean, variance, variance + mean.square(), count)
 
 
@@ -120,23 +123,23 @@ def between_sentences(
     with the mean m_b of sentence b's n_b real tokens; the rest is within them. None for rows (N, C).
 
     Args:
-        rows: (T, B, C), float64.
+        rows: (T, B, C); their sums are float32 or wider.
         padding: (T, B), True at padding, or None.
-        batch: the moments of these rows.
+        batch: the moments of these rows, float64.
         reduce: sums over ranks.
         groups: of the scaling; 0 for none.
         eps: of the scaling.
     """
     if rows.dim() != 3:
         return None
-    real = zero_padding(rows, padding)
+    real = zero_padding(at_least_float32(rows), padding)
     if groups:
         real = group_scaling(real.reshape(-1, real.size(-1)), groups, eps).view_as(real)
     if padding is None:
         tokens = real.new_full((rows.size(1), 1), rows.size(0))
     else:
         tokens = (~padding).sum(dim=0, dtype=real.dtype).unsqueeze(1)
-    centred = real.sum(dim=0) / tokens.clamp(min=1) - batch.mean
+    centred = real.sum(dim=0).to(batch.mean) / tokens.clamp(min=1) - batch.mean
     (between,) = reduce([(centred.square() * tokens).sum().reshape(1)])
     return (between / (batch.variance.sum() * batch.count)).reshape(())
 

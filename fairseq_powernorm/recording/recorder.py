@@ -150,8 +150,11 @@ class NormRecorder:
         rows, padding = _rows_and_padding(norm, arguments, keywords)
         if under.update.ignored:
             padding = torch.ones(rows.shape[:-1], dtype=torch.bool, device=rows.device)
+        given = rows
         if under.written:
-            rows = rows.double()
+            rows = wide(rows)
+        else:
+            rows, padding = in_memory_order(rows, padding)
         number = under.counts[name] = under.counts.get(name, -1) + 1
         passes = []
         for site in self.sites[name]:
@@ -160,7 +163,7 @@ class NormRecorder:
             batch = moments_of(rows, padding, site.averages[0], *settings)
             under.update.add(site.move, site.averages, batch.values(), batch.count)
             if under.written:
-                between = between_sentences(rows, padding, batch, *settings)
+                between = between_sentences(given, padding, batch, *settings)
                 forward = forward_quantities(batch, site.running(), between, norm.eps, norm.channels)
                 passes.append(RecordedPass(site, batch, number, forward, self.summed_over))
         under.passes += passes
@@ -181,10 +184,10 @@ class NormRecorder:
 
         def look(grad: Tensor) -> None:
             with torch.no_grad():
-                wide = rows.double(), grad.double(), padding
+                given = wide(rows), wide(grad), padding
                 for each in passes:
                     settings = each.site.reduce, each.site.groups, norm.eps
-                    each.backward = backward_quantities(*wide, each.batch, norm.weight, *settings)
+                    each.backward = backward_quantities(*given, each.batch, norm.weight, *settings)
 
         output.register_hook(look)
 
@@ -241,6 +244,18 @@ def _rows_and_padding(norm: TokenNorm, arguments: tuple, keywords: dict) -> tupl
     given = dict(zip(("x", "padding_mask"), arguments, strict=False)) | keywords
     rows, mask = given["x"].detach(), given.get("padding_mask")
     return rows, rows_of_padding(rows, norm._handed_mask if mask is None else mask)
+
+
+def wide(rows: Tensor) -> Tensor:
+    """Rows in float64, one after another in memory, as the operators take them without a copy."""
+    return rows.to(torch.float64, memory_format=torch.contiguous_format)
+
+
+def in_memory_order(rows: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """(T, B, C) as (B, T, C) where that is how it lies in memory: moments are the same, and nothing is copied."""
+    if rows.dim() == 3 and not rows.is_contiguous() and rows.transpose(0, 1).is_contiguous():
+        return rows.transpose(0, 1), None if padding is None else padding.t()
+    return rows, padding
 
 
 def _gather_to_first(rows: list) -> list[list] | None:
