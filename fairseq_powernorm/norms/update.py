@@ -22,6 +22,7 @@ class OneUpdate:
         ignored: whether what passes through now is to be left out of all statistics (the dummy batch of a rank that
             has run out of data).
         loss_scale: the factor that the loss is multiplied by before its backward pass; ν is kept for a factor of 1.
+        after: what is to be called once the statistics have changed; not at all where the update is left out.
     """
 
     def __init__(self, loss_scale: float | Tensor = 1.0):
@@ -40,6 +41,7 @@ class OneUpdate:
         self.taken = True
         self.ignored = False
         self.loss_scale = loss_scale
+        self.after: list[Callable[[], None]] = []
         self._found: dict[Hashable, tuple[Move, Sequence[Tensor], Sequence[Tensor], Tensor]] = {}
 
     def add(self, move: Move, buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor) -> None:
@@ -61,6 +63,9 @@ class OneUpdate:
         found, self._found = self._found, {}
         for move, buffers, means, count in found.values():
             move(buffers, means, count)
+        actions, self.after = self.after, []
+        for action in actions:
+            action()
 
 
 @contextlib.contextmanager
