@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 from typing import Any, Literal
 
 import torch
@@ -29,7 +30,8 @@ class ForeignNorm:
         channels: C.
         batch_first: as in :class:`~fairseq_powernorm.norms.token_norm.ModuleOptions`.
         channel_dim: likewise.
-        weight: γ (C,), whatever the norm calls it, or None.
+        weight: the parameter (C,) of γ, whatever the norm calls it, or None.
+        weight_offset: γ is ``weight`` plus this: 1 in Gemma's norms and others whose parameter starts at 0.
         bias: β (C,), or None.
         affine: whether the norm has any parameter.
         normalizes: what γ and β are applied to, as a :class:`~fairseq_powernorm.norms.declaration.Declaration` says it.
@@ -40,6 +42,7 @@ class ForeignNorm:
     batch_first: bool
     channel_dim: int
     weight: nn.Parameter | None
+    weight_offset: float
     bias: nn.Parameter | None
     affine: bool
     normalizes: Literal["token", "channel"] | None
@@ -70,14 +73,16 @@ def describe(norm: nn.Module, batch_first: bool, channel_dim: int | None) -> For
     bias = next((vectors.pop(name) for name in ("bias", "beta", "b") if name in vectors), None)
     weight = next(iter(vectors.values())) if len(vectors) == 1 else None
     settings = _settings(norm)
+    normalizes, offset = _normalizes(norm, weight, bias, channel_dim, settings.get("eps", 1e-5))
     return ForeignNorm(
         channels=_channels(norm, weight),
         batch_first=batch_first or channel_dim != -1,
         channel_dim=channel_dim,
         weight=weight,
+        weight_offset=offset,
         bias=bias,
         affine=any(True for _ in norm.parameters()),
-        normalizes=_normalizes(norm, weight, bias, channel_dim, settings.get("eps", 1e-5)),
+        normalizes=normalizes,
         settings=settings,
     )
 
@@ -112,26 +117,26 @@ def _settings(norm: nn.Module) -> dict[str, Any]:
 
 def _normalizes(
     norm: nn.Module, weight: Tensor | None, bias: Tensor | None, channel_dim: int, eps: float
-) -> Literal["token", "channel"] | None:
-    """A class that is not known is a norm of tokens if it computes LayerNorm or RMSNorm with these γ and β. (Gemma's
-    ``weight`` for example is γ − 1.)"""
+) -> tuple[Literal["token", "channel"] | None, float]:
+    """``normalizes`` and ``weight_offset``. A class that is not known is a norm of tokens if it computes LayerNorm or
+    RMSNorm with these γ and β: it is asked, by tokens."""
     if isinstance(norm, TokenNorm):
-        return norm.declaration.normalizes
+        return norm.declaration.normalizes, 0.0
     if type(norm) in TORCH_NORMS:
-        return "token" if channel_dim == -1 else "channel"
+        return "token" if channel_dim == -1 else "channel", 0.0
     if channel_dim != -1 or weight is None or weight.is_meta:
-        return None
+        return None, 0.0
     with torch.no_grad():
         shape = (2, 2, weight.numel())
         tokens = torch.linspace(1, 400, 4 * weight.numel(), dtype=torch.float64).sin().add(0.2).view(shape).to(weight)
         try:
             found = copy.deepcopy(norm).eval()(tokens)
         except (RuntimeError, TypeError, ValueError, IndexError):  # it takes something else than tokens
-            return None
+            return None, 0.0
         tolerance = 1e-3 if torch.finfo(weight.dtype).bits > 16 else 5e-2
         shift = 0 if bias is None else bias
-        for normalize in (F.layer_norm, F.rms_norm):
-            expected = normalize(tokens, weight.shape, weight, eps=eps) + shift
+        for normalize, offset in itertools.product((F.layer_norm, F.rms_norm), (0.0, 1.0)):
+            expected = normalize(tokens, weight.shape, weight + offset, eps=eps) + shift
             if found.shape == expected.shape and torch.allclose(found, expected, tolerance, tolerance):
-                return "token"
-    return None
+                return "token", offset
+    return None, 0.0

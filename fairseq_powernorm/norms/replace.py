@@ -43,8 +43,8 @@ def replace_norms(
 
     γ and β are kept, as the very Parameters, where they mean the same: from one norm of single tokens to another, if
     the old one computes γ ⊙ (x normalised over its channels) + β, and from torch's BatchNorm to ``batch``, with its
-    statistics and momentum; ε goes with them. Everywhere else they start at 1 and 0. The log says which. A norm without
-    γ, or a LayerNorm without β, gets none.
+    statistics and momentum; ε goes with them. (Where a class keeps γ − 1, as Gemma's does, γ is a new Parameter.)
+    Everywhere else they start at 1 and 0. The log says which. A norm without γ, or a LayerNorm without β, gets none.
 
     ``torch.nn.TransformerEncoderLayer`` computes LayerNorm by itself in evaluation (its fast path), from
     ``norm1.weight`` and without calling the norm: that is switched off in layers whose norms were replaced.
@@ -171,10 +171,13 @@ def _replacement(
 def _keep(old: nn.Module, new: TokenNorm, known: ForeignNorm) -> str:
     """Gives the new norm the old one's γ, β and statistics, as far as both have them; says so."""
     kept = []
-    for name, symbol in (("weight", "γ"), ("bias", "β")):
+    for name, symbol, offset in (("weight", "γ", known.weight_offset), ("bias", "β", 0.0)):
         parameter = getattr(known, name)
         if parameter is not None and getattr(new, name) is not None:
-            setattr(new, name, parameter)
+            if offset:
+                getattr(new, name).copy_(parameter + offset)
+            else:
+                setattr(new, name, parameter)
             kept.append(symbol)
     for name in new.running_statistics:
         if (value := getattr(old, name, None)) is not None:

@@ -234,11 +234,12 @@ def test_the_very_parameters_are_kept_where_they_mean_the_same():
     old_parameters = [old[0].weight, old[1].scale]
     assert rms[0].weight is old_parameters[0] and rms[1].weight is old_parameters[1]
     assert rms[0].eps == 1e-5 and rms[1].eps == 1e-3
-    assert torch.equal(rms[2].weight, torch.ones(8)) and torch.equal(rms[3].weight, torch.ones(8))
+    assert torch.equal(rms[2].weight, old[2].scale + 1) and torch.equal(rms[3].weight, torch.ones(8))
 
 
-def test_an_own_norm_computes_the_same_as_rms():
-    model = nn.Sequential(OwnNorm(8))
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_an_own_norm_computes_the_same_as_rms(offset):
+    model = nn.Sequential(OwnNorm(8, offset))
     other = replace_norms(copy.deepcopy(model), "rms", batch_first=True, classes=OwnNorm, channel_dim=-1)
     torch.testing.assert_close(other(SENTENCES), model(SENTENCES))
 
@@ -267,6 +268,11 @@ def test_dtype_device_and_mode_are_kept():
     assert all(tensor.is_meta for tensor in replace_norms(model, "power", batch_first=True).state_dict().values())
     half = replace_norms(encoder().bfloat16(), "power", batch_first=True).layers[0].norm1
     assert half.weight.dtype is torch.bfloat16 and half.running_square_mean.dtype is torch.float32
+
+
+def test_another_formula_starts_anew():
+    new = replace_norms(nn.Sequential(OwnNorm(8, offset=0.5)), "rms", batch_first=True, classes=OwnNorm, channel_dim=-1)
+    assert torch.equal(new[0].weight, torch.ones(8))
 
 
 # The models compute what they should
