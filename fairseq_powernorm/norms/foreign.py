@@ -118,8 +118,8 @@ def _settings(norm: nn.Module) -> dict[str, Any]:
 def _normalizes(
     norm: nn.Module, weight: Tensor | None, bias: Tensor | None, channel_dim: int, eps: float
 ) -> tuple[Literal["token", "channel"] | None, float]:
-    """``normalizes`` and ``weight_offset``. A class that is not known is a norm of tokens if it computes LayerNorm or
-    RMSNorm with these γ and β: it is asked, by tokens."""
+    """``normalizes`` and ``weight_offset``. A class that is not known is a norm of tokens if it computes LayerNorm,
+    centred or not, with these γ and β: it is asked, by tokens."""
     if isinstance(norm, TokenNorm):
         return norm.declaration.normalizes, 0.0
     if type(norm) in TORCH_NORMS:

@@ -5,8 +5,6 @@ They need the optional packages of ``pip install fairseq-powernorm[models]``.
 
 import copy
 import importlib
-import os
-import sys
 import warnings
 
 import pytest
@@ -20,37 +18,6 @@ from fairseq_powernorm.norms.token_norm import TokenNorm
 VOCABULARY, PAD = 24, 0
 
 
-@pytest.fixture(scope="module", autouse=True)
-def hide_broken_packages():
-    """torchvision and torchaudio may be there, but built for another torch: transformers looks no further than that
-    they are installed, and then fails with them."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    hidden = [name for name in ("torchvision", "torchaudio") if "cannot" in state_of(name)]
-    for name in hidden:
-        sys.modules[name] = None
-    yield
-    for name in hidden:
-        del sys.modules[name]
-
-
-def state_of(name):
-    try:
-        importlib.import_module(name)
-    except ImportError:
-        return "is not installed"
-    except Exception as error:  # whatever a library for another torch raises
-        return f"cannot be loaded: {error}"
-    return "is there"
-
-
-def package(name):
-    """The module, or a skip that says why there is none."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        pytest.skip(f"{name}: {error}")
-
-
 def sentences(count=16, longest=9, seed=0):
     """Token ids (B, T), right-padded, and the mask."""
     generator = torch.Generator().manual_seed(seed)
@@ -61,15 +28,21 @@ def sentences(count=16, longest=9, seed=0):
     return tokens.masked_fill(mask, PAD), mask
 
 
-def bert(**options):
-    transformers = package("transformers")
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    return transformers.BertForTokenClassification(
-        transformers.BertConfig(
-            **sizes, vocab_size=VOCABULARY, num_labels=VOCABULARY, max_position_embeddings=16, pad_token_id=PAD,
-            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **options,
-        )
-    )  # fmt: skip
+@pytest.fixture
+def bert(optional_package):
+    """``bert()`` builds one."""
+    transformers = optional_package("transformers")
+
+    def build(**options):
+        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        return transformers.BertForTokenClassification(
+            transformers.BertConfig(
+                **sizes, vocab_size=VOCABULARY, num_labels=VOCABULARY, max_position_embeddings=16, pad_token_id=PAD,
+                hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **options,
+            )
+        )  # fmt: skip
+
+    return build
 
 
 def train_bert(model, steps, rate=2e-3):
@@ -92,7 +65,7 @@ def train_bert(model, steps, rate=2e-3):
 
 
 @pytest.mark.parametrize("name", ["power", "batch"])
-def test_bert_gives_a_padded_batch_what_it_gives_its_sentences(name):
+def test_bert_gives_a_padded_batch_what_it_gives_its_sentences(name, bert):
     model = replace_norms(bert(), name, batch_first=True)
     assert sum(isinstance(module, TokenNorm) for module in model.modules()) == 5
     train_bert(model, 5)
@@ -107,7 +80,7 @@ def test_bert_gives_a_padded_batch_what_it_gives_its_sentences(name):
 
 
 @pytest.mark.slow
-def test_bert_learns_as_with_layernorm():
+def test_bert_learns_as_with_layernorm(bert):
     losses = {}
     for name in ("layer", "power"):
         torch.manual_seed(0)
@@ -121,7 +94,7 @@ def test_bert_learns_as_with_layernorm():
     assert last["power"] < 1.2 * last["layer"]  # 0.15
 
 
-def test_bert_with_gradient_checkpointing():
+def test_bert_with_gradient_checkpointing(bert):
     """The recomputation comes with the backward pass, when the block that hands the mask is over."""
     first = replace_norms(bert(), "power", batch_first=True)
     second = copy.deepcopy(first)
@@ -131,17 +104,24 @@ def test_bert_with_gradient_checkpointing():
         torch.testing.assert_close(second.state_dict()[key], value, rtol=0, atol=0)
 
 
-def marian():
-    transformers = package("transformers")
-    sizes = {f"{stack}_{key}": value for stack in ("encoder", "decoder")
-             for key, value in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 64))}  # fmt: skip
-    return transformers.MarianMTModel(
-        transformers.MarianConfig(
-            **sizes, vocab_size=VOCABULARY, d_model=32, max_position_embeddings=16, dropout=0.0, attention_dropout=0.0,
-            activation_dropout=0.0, pad_token_id=PAD, decoder_start_token_id=PAD, eos_token_id=1, bos_token_id=None,
-            forced_eos_token_id=None,
-        )
-    )  # fmt: skip
+@pytest.fixture
+def marian(optional_package):
+    """``marian()`` builds one."""
+    transformers = optional_package("transformers")
+
+    def build():
+        sizes = {f"{stack}_{key}": value for stack in ("encoder", "decoder")
+                 for key, value in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 64))}  # fmt: skip
+        return transformers.MarianMTModel(
+            transformers.MarianConfig(
+                **sizes, vocab_size=VOCABULARY, d_model=32, max_position_embeddings=16,
+                dropout=0.0, attention_dropout=0.0, activation_dropout=0.0,
+                pad_token_id=PAD, decoder_start_token_id=PAD, eos_token_id=1, bos_token_id=None,
+                forced_eos_token_id=None,
+            )
+        )  # fmt: skip
+
+    return build
 
 
 def train_marian(model, filling=0, steps=8):
@@ -167,7 +147,7 @@ def train_marian(model, filling=0, steps=8):
     return losses
 
 
-def test_marian_with_masks_of_its_own_for_each_stack(tmp_path):
+def test_marian_with_masks_of_its_own_for_each_stack(tmp_path, marian, optional_package):
     model = marian()
     with pytest.warns(UserWarning, match=r"model.decoder.layers.0.self_attn_layer_norm is part of a causal model"):
         replace_norms(model, "power", batch_first=True, warmup_updates=6)
@@ -185,7 +165,7 @@ def test_marian_with_masks_of_its_own_for_each_stack(tmp_path):
         assert together[row, : len(alone)].tolist() == alone.tolist()
     model.save_pretrained(tmp_path)
     fresh = replaced(marian())
-    saved = package("safetensors.torch").load_file(tmp_path / "model.safetensors")
+    saved = optional_package("safetensors.torch").load_file(tmp_path / "model.safetensors")
     missing, unexpected = fresh.load_state_dict(saved, strict=False)
     assert not unexpected and not any("norm" in key for key in missing)
     again = fresh.eval()(input_ids=source, decoder_input_ids=source).logits
@@ -198,7 +178,7 @@ def replaced(model):
         return replace_norms(model, "power", batch_first=True)
 
 
-def test_marians_encoder_alone_is_no_causal_model():
+def test_marians_encoder_alone_is_no_causal_model(marian):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = replace_norms(marian(), "power", batch_first=True, names="model.encoder.*")
@@ -206,9 +186,9 @@ def test_marians_encoder_alone_is_no_causal_model():
     assert isinstance(model.model.decoder.layers[0].final_layer_norm, nn.LayerNorm)
 
 
-def test_norms_that_models_define_themselves():
+def test_norms_that_models_define_themselves(optional_package):
     """``weight`` is γ in LLaMA's and T5's, γ − 1 in Gemma's."""
-    transformers = package("transformers")
+    transformers = optional_package("transformers")
     llama, gemma, t5 = (
         importlib.import_module(f"transformers.models.{name}.modeling_{name}") for name in ("llama", "gemma", "t5")
     )
@@ -242,8 +222,8 @@ def test_norms_that_models_define_themselves():
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_x_transformers():
-    package("x_transformers")
+def test_x_transformers(optional_package):
+    optional_package("x_transformers")
     own = importlib.import_module("x_transformers.x_transformers")
 
     def build(kind, **options):
@@ -275,8 +255,8 @@ def test_x_transformers():
         torch.testing.assert_close(model(tokens), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_timms_vision_transformer():
-    timm = package("timm")
+def test_timms_vision_transformer(optional_package):
+    timm = optional_package("timm")
     sizes = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 4}
     model = timm.create_model("vit_tiny_patch16_224", pretrained=False, **sizes)
     with pytest.raises(ValueError, match=r"its norms are \d+ timm.layers.norm.LayerNorm"):
@@ -300,8 +280,8 @@ def test_timms_vision_transformer():
         torch.testing.assert_close(model(images), one_by_one, rtol=1e-4, atol=1e-5)
 
 
-def test_timms_convolutions():
-    timm = package("timm")
+def test_timms_convolutions(optional_package):
+    timm = optional_package("timm")
     layers = importlib.import_module("timm.layers")
     model = timm.models.resnet.ResNet(timm.models.resnet.BasicBlock, [1] * 4, channels=[8] * 4, num_classes=4)
     replace_norms(model, "power", batch_first=True)
