@@ -403,6 +403,7 @@ def test_warm_up_recalibration_and_checkpoints():
     torch.testing.assert_close(fresh.eval()(SENTENCES), model(SENTENCES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["batch", "power"])
 def test_checkpointing_and_compilation_change_nothing(name):
     class Stack(nn.Module):
