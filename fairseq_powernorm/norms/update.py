@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .batch_statistics import BatchStatisticsNorm, own_statistics
 from .distributed import mean_over_ranks
+from .token_norm import TokenNorm
 
 Move = Callable[..., None]
 """Updates statistics in place: takes the buffers, a batch's values, and the number of tokens they are means over."""
@@ -69,7 +70,9 @@ class OneUpdate:
 
 
 @contextlib.contextmanager
-def one_update(model: nn.Module, loss_scale: float | Tensor = 1.0) -> Iterator[OneUpdate]:
+def one_update(
+    model: nn.Module, loss_scale: float | Tensor = 1.0, num_updates: int | None = None
+) -> Iterator[OneUpdate]:
     """Within the block all training passes through ``model``, forward and backward, belong to one optimizer update::
 
         with one_update(model, loss_scale=scaler.get_scale()) as update:
@@ -94,6 +97,8 @@ def one_update(model: nn.Module, loss_scale: float | Tensor = 1.0) -> Iterator[O
     Args:
         model: whose norms are meant; others are not affected.
         loss_scale: the factor that the loss is multiplied by before its backward pass, if it is.
+        num_updates: the optimizer updates that are done, for norms with a warm-up: the block tells them
+            (``set_num_updates``). None where someone else does, or no norm has one.
 
     Yields:
         The update.
@@ -103,6 +108,10 @@ def one_update(model: nn.Module, loss_scale: float | Tensor = 1.0) -> Iterator[O
     """
     norms = [norm for norm in model.modules() if isinstance(norm, BatchStatisticsNorm) and norm.joins_updates]
     update = OneUpdate(loss_scale)
+    if num_updates is not None:
+        for module in model.modules():
+            if isinstance(module, TokenNorm) and hasattr(module, "set_num_updates"):
+                module.set_num_updates(num_updates)
     before = [norm.update for norm in norms]
     for norm in norms:
         norm.update = update

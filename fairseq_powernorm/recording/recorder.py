@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..functional.masking import rows_of_padding
 from ..functional.reduction import keep_local
 from ..norms.distributed import mean_over_ranks, number_of_ranks
 from ..norms.recomputation import is_backward_running
@@ -243,7 +242,7 @@ def _rows_and_padding(norm: TokenNorm, arguments: tuple, keywords: dict) -> tupl
     """What a norm was called with: x (..., C) without its graph, and the padding in the order of its rows."""
     given = dict(zip(("x", "padding_mask"), arguments, strict=False)) | keywords
     rows, mask = given["x"].detach(), given.get("padding_mask")
-    return rows, rows_of_padding(rows, norm._handed_mask if mask is None else mask)
+    return rows, norm.padding_of(rows, mask)
 
 
 def wide(rows: Tensor) -> Tensor:

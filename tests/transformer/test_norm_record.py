@@ -53,7 +53,7 @@ def test_gradients_are_those_of_a_mean_over_target_tokens(trainers, tmp_path, sc
     seen = {}
 
     def look(norm, given, output):
-        seen.update(x=given[0].detach().double().numpy(), real=~norm._handed_mask.t().numpy())
+        seen.update(x=given[0].detach().double().numpy(), real=~norm._handed_masks[-1].t().numpy())
         output.register_hook(lambda grad: seen.update(grad=grad.double().numpy()))
 
     norm = trainer.get_model().encoder.layers[0].self_attn_layer_norm
