@@ -291,7 +291,7 @@ def test_language_models(language_models, name):
 
 
 def test_what_language_models_refuse(language_models, capsys):
-    with pytest.raises(ValueError, match="--init-scheme fixup is for a model without norms: give --norm-type none$"):
+    with pytest.raises(ValueError, match=r"fixup is for a model without norms: give --norm-type none$"):
         language_models.parse(LM, *FLAGS["fixup"][:2])
     with pytest.raises(SystemExit):
         language_models.parse("powernorm_tensorized_lm_ptb", "--init-scheme", "xavier")
