@@ -35,6 +35,7 @@ ALLOWED = {
     "corpora": {"files"},
     "scoring": {"files", "norms"},  # how a norm is called in papers
     "analysis": {"files", "norms", "scoring"},
+    "report": {"files", "norms", "scoring", "analysis"},
     "pipeline": {"files", "norms", "checkpoints", "corpora", "scoring", "analysis", "transformer"},
     "launch": {"pipeline"},
     "command_line": {"checkpoints", "files", "kernels", "transformer"},
@@ -46,6 +47,8 @@ OUTSIDE = {
     "triton": {"kernels"},
     "scipy": {"analysis"},
     "matplotlib": {"analysis"},
+    "plotly": {"report"},
+    "jinja2": {"report"},
     "hydra": {"pipeline"},
     "sacrebleu": {"scoring"},
     "sacremoses": {"corpora"},

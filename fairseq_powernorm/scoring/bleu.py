@@ -153,6 +153,13 @@ def score_lines(hypothesis: Sequence[str], reference: Sequence[str], settings: P
     return _bleu(settings).corpus_score(settings.prepare(hypothesis), [settings.prepare(reference)])
 
 
+def sentence_chrf(hypothesis: Sequence[str], reference: Sequence[str]) -> list[float]:
+    """chrF2 of every sentence by itself, 0 to 100; of use to compare sentences, not systems."""
+    metric = CHRF()
+    pairs = zip(hypothesis, reference, strict=True)
+    return [metric.sentence_score(line, [sentence]).score for line, sentence in pairs]
+
+
 def read_score(path: str | Path) -> Score:
     """The ``Score`` that this module's command wrote to ``path``.
 

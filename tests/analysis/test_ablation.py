@@ -8,7 +8,8 @@ import shutil
 import pytest
 
 from fairseq_powernorm.analysis import ablation, bar_chart
-from fairseq_powernorm.analysis.ablation import MEAN, POOLED, Difference
+from fairseq_powernorm.analysis.ablation import Difference
+from fairseq_powernorm.analysis.measurements import MEAN, POOLED
 from fairseq_powernorm.scoring import bleu
 
 REFERENCE = [f"a b c d e f g {number} ." for number in range(20)]

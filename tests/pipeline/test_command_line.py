@@ -73,9 +73,9 @@ def test_a_dry_run_prints_every_command_and_each_parses(recipe, extra, trainings
     assert sum("train " in command and "--save-dir" in command for command in commands) == trainings
     test_sets = len(compose_run(recipe).recipe.test_sets)
     assert sum(command.startswith("fairseq-generate") for command in commands) == trainings * test_sets
-    table, curves = commands[-2:]
+    table, curves, report = commands[-3:]
     assert table.startswith("scripts/table.sh") and f"reproduce_table1.sh --recipe {recipe}" in table
-    assert curves.startswith("scripts/curves.sh") and curves.endswith("table_curves")
+    assert curves.startswith("scripts/curves.sh") and curves.endswith("table_curves") and ".report." in report
     assert not (tmp_path / "runs").exists()
 
 
