@@ -41,10 +41,15 @@ DEFAULTS = {
     "norm_warmup_updates": 0,
     "norm_group_scaling": "0",
     "norm_sync": False,
+    "norm_record": None,
+    "norm_record_interval": 10,
     **{flag: own.default for flag, own in OWN_FLAGS.items()},
 }
 """What a namespace that lacks a flag means. Of a checkpoint that knows nothing of the per-token scaling that is none;
 the command line's own default of some flags is :data:`AUTO`, or ``heads``."""
+
+OF_THE_TRAINING = ("norm_sync", "norm_record", "norm_record_interval")
+"""Flags that no model differs by: fine-tuning does not take them from its checkpoint."""
 
 LANGUAGE_MODEL_SITES = tuple(site for site in DECODER_SITES if site != "cross_attn")
 
@@ -74,6 +79,13 @@ def updates(text: str) -> int | str:
         return text
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a number of updates, 0 or more, or 'auto', got {text}")
+    return int(text)
+
+
+def interval(text: str) -> int:
+    """Parses ``--norm-record-interval``: an integer, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of updates, 1 or more, got {text}")
     return int(text)
 
 
@@ -157,6 +169,12 @@ def add_norm_flags(parser, language_model: bool = False) -> None:
         "--norm-sync", action="store_true", help=f"statistics over all ranks ({', '.join(norms_with('sync'))})"
     )
     add_own_flags(parser)
+    parser.add_argument(
+        "--norm-record",
+        metavar="DIR",
+        help="in training: write down what every norm of the model sees, into DIR; changes nothing of the training",
+    )
+    parser.add_argument("--norm-record-interval", type=interval, metavar="N", help="every N updates (default: 10)")
 
 
 def _describe_auto() -> str:

@@ -15,7 +15,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
-PLAIN_SECTIONS = ("recipe", "norm", "init", "seed", "hardware", "runs", "hydra")  # whose overrides do not rename a run
+PLAIN_SECTIONS = (
+    "recipe",
+    "norm",
+    "init",
+    "seed",
+    "hardware",
+    "runs",
+    "hydra",
+    "record",
+    "record_interval",
+)  # whose overrides do not rename a run
 LONGEST_SUFFIX = 100
 FAIRSEQ = "fairseq"  # of configs/init: what is there without an initialization
 

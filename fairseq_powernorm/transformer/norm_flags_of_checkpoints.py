@@ -13,7 +13,7 @@ from typing import Any
 
 from ..checkpoints.io import Checkpoint, load_checkpoint, model_flags
 from ..checkpoints.resume import LAST_NAME
-from ..flags import DEFAULTS, is_language_model, stack_spec, stacks_of
+from ..flags import DEFAULTS, OF_THE_TRAINING, is_language_model, stack_spec, stacks_of
 from ..init_flags import INIT_DEFAULTS, init_of
 from ..norms.registry import FOLDED, settings_of
 from ..norms.spec import NormSpec
@@ -21,7 +21,7 @@ from ..own_flags import AUTO, FlagError
 
 logger = logging.getLogger(__name__)
 
-INHERITED = tuple(name for name in (*DEFAULTS, *INIT_DEFAULTS) if name != "norm_sync")  # which belongs to the hardware
+INHERITED = tuple(name for name in (*DEFAULTS, *INIT_DEFAULTS) if name not in OF_THE_TRAINING)
 
 
 def inherited_by(args: argparse.Namespace) -> tuple[str, ...]:

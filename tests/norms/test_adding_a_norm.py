@@ -118,7 +118,8 @@ def test_contributing_lists_the_files_that_a_norm_is_in(root, steps):
     having = {
         path.relative_to(root).as_posix()
         for path in files
-        if path.suffix in (".py", ".yaml") and names.search(re.sub(r"F\.rms_norm", "", path.read_text("utf-8")))
+        if path.suffix in (".py", ".yaml")
+        and names.search(re.sub(r"F\.rms_norm|nn\.RMSNorm", "", path.read_text("utf-8")))
     }
     assert having == {step for step in steps if not step.endswith(".md")}
 

@@ -47,7 +47,9 @@ def test_readme_has_the_table_of_norms(root):
 @pytest.mark.parametrize("name", available_norms())
 def test_options_of_torchs_norms(name):
     assert build_norm(name, 4, elementwise_affine=False, device="meta", dtype=torch.float64).weight is None
-    with pytest.raises(TypeError, match="takes elementwise_affine, bias, device, dtype; got affine"):
+    with pytest.raises(
+        TypeError, match="takes elementwise_affine, bias, device, dtype, batch_first, channel_dim; got affine"
+    ):
         NORMS[name](4, affine=False)
 
 

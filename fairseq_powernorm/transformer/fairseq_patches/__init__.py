@@ -64,8 +64,8 @@ PATCHES = (
         Trainer,
         "train_step",
         updates.train_step,
-        why="tells the norms where an update begins and ends, and by which factor the loss is scaled; adds their "
-        "penalties to the criterion's loss",
+        why="tells the norms, and a recorder of them (--norm-record), where an update begins and ends, and by which "
+        "factor the loss is scaled; adds their penalties to the criterion's loss",
         without="each micro-batch updates the statistics, and so does an update that is left out; regularized-batch "
         "is BatchNorm",
     ),
@@ -87,7 +87,8 @@ PATCHES = (
         Trainer,
         "_prepare_sample",
         updates.prepare_sample,
-        why="tells the norms that a batch is the dummy of a rank that has run out of data",
+        why="tells the norms that a batch is the dummy of a rank that has run out of data, and a recorder how many "
+        "tokens a batch has",
         without="the dummy batch counts in the statistics",
     ),
     Patch(
@@ -124,7 +125,8 @@ PATCHES = (
         checkpoint_utils,
         "save_checkpoint",
         checkpointing.save_checkpoint,
-        why="gives all ranks the mean of their statistics, and stores the counters",
+        why="gives all ranks the mean of their statistics, and stores the counters, and beside a record the recorder's "
+        "averages",
         without="the first rank's statistics are saved, the counters are not",
     ),
     Patch(
