@@ -4,12 +4,14 @@ The model has fairseq's names: ``encoder`` and ``decoder`` (or one of them) with
 ``self_attn``, ``encoder_attn``, ``fc1``, ``fc2`` and the norms' places. Nothing here imports fairseq.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
-from .places import ATTENTIONS, PROJECTIONS, Depth, Matrix, Stack
+from .places import ATTENTIONS, PROJECTIONS, STACKS, Depth, Matrix, Stack
 from .residual import Shift, ShiftAfter, ShiftAndScale, ShiftBefore
 from .schemes import Scheme
 
@@ -20,26 +22,26 @@ NORM_OF_BRANCH = {
 }
 
 
-def layers_of(model: nn.Module, stack: Stack) -> list[nn.Module]:
+def layers_of(model: Any, stack: Stack) -> list[Any]:
     """The layers of a stack; none if the model has no such stack. (Not by iteration: fairseq's list with layer drop
     leaves some out in training mode.)"""
     part = getattr(model, stack, None)
     return [] if part is None else list(part.layers.children())
 
 
-def depth_of(model: nn.Module) -> Depth:
+def depth_of(model: Any) -> Depth:
     """How deep a model is."""
     encoder, decoder = layers_of(model, "encoder"), layers_of(model, "decoder")
     return Depth(len(encoder), len(decoder), any(getattr(layer, "encoder_attn", None) is not None for layer in decoder))
 
 
-def branches_of(layer: nn.Module) -> list[str]:
+def branches_of(layer: Any) -> list[str]:
     """The residual branches of a layer in their order."""
     attentions = [name for name in ATTENTIONS if getattr(layer, name, None) is not None]
     return [*attentions, "ffn"]
 
 
-def linear_layers(layer: nn.Module, stack: Stack, number: int, depth: Depth) -> Iterator[tuple[Matrix, nn.Linear]]:
+def linear_layers(layer: Any, stack: Stack, number: int, depth: Depth) -> Iterator[tuple[Matrix, nn.Linear]]:
     """The linear layers of a Transformer's layer, each with its place; ``number`` is from 1."""
     for branch in branches_of(layer):
         if branch == "ffn":
@@ -50,17 +52,17 @@ def linear_layers(layer: nn.Module, stack: Stack, number: int, depth: Depth) -> 
                 yield Matrix(stack, number, branch, name, depth), getattr(getattr(layer, branch), name)
 
 
-def remove_biases(layer: nn.Module) -> None:
+def remove_biases(layer: Any) -> None:
     """Takes the bias from every linear layer of a Transformer's layer."""
     for _, linear in linear_layers(layer, "encoder", 1, Depth(1, 1)):
-        linear.bias = None
+        linear.register_parameter("bias", None)
     for branch in branches_of(layer)[:-1]:
         # fairseq hands q's, k's and v's biases to torch's own attention, which cannot be without; what it computes
         # itself, as it does for pruned models, can.
         getattr(layer, branch).skip_embed_dim_check = True
 
 
-def insert_shifts(layer: nn.Module) -> None:
+def insert_shifts(layer: Any) -> None:
     """Puts Fixup's scalar biases into a layer: one before each branch, in its norm's place, one before the feed-forward
     block's activation and one before its last matrix."""
     for branch in branches_of(layer):
@@ -69,19 +71,19 @@ def insert_shifts(layer: nn.Module) -> None:
     layer.activation_dropout_module = ShiftAfter(layer.activation_dropout_module)
 
 
-def scale_embeddings(model: nn.Module, scheme: Scheme, depth: Depth) -> None:
-    """Multiplies the embeddings by the scheme's gain: one that both stacks share by the encoder's, once."""
+def scale_embeddings(model: Any, gain: Callable[[Stack, Depth], float], depth: Depth) -> None:
+    """Multiplies the embeddings by a scheme's gain: one that both stacks share by the encoder's, once."""
     done: list[torch.Tensor] = []
-    for stack in ("encoder", "decoder"):
+    for stack in STACKS:
         words = getattr(getattr(model, stack, None), "embed_tokens", None)
         tables = [] if words is None else [each.weight for each in words.modules() if isinstance(each, nn.Embedding)]
         for table in tables:  # several where the embedding is adaptive
             if not any(table is other for other in done):
-                table.mul_(scheme.embedding_gain(stack, depth))
+                table.mul_(gain(stack, depth))
                 done.append(table)
 
 
-def zero_output_projection(model: nn.Module) -> None:
+def zero_output_projection(model: Any) -> None:
     """Puts the decoder's output projection at 0, unless it is the embedding or there is none (adaptive softmax)."""
     projection = getattr(model.decoder, "output_projection", None)
     if projection is not None and projection.weight is not getattr(model.decoder.embed_tokens, "weight", None):
@@ -89,7 +91,7 @@ def zero_output_projection(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def initialize(model: nn.Module, scheme: Scheme, trainable_omega: bool = False) -> None:
+def initialize(model: Any, scheme: Scheme, trainable_omega: bool = False) -> None:
     """Carries a scheme out on a model that fairseq has just built, in place. ``fairseq`` changes nothing and draws no
     random number.
 
@@ -100,32 +102,32 @@ def initialize(model: nn.Module, scheme: Scheme, trainable_omega: bool = False) 
         trainable_omega: for ``admin``: whether ω is a vector that is trained rather than a constant.
     """
     depth = depth_of(model)
-    for stack in ("encoder", "decoder"):
+    for stack in STACKS:
         for number, layer in enumerate(layers_of(model, stack), start=1):
-            for matrix, linear in linear_layers(layer, stack, number, depth) if scheme.gain else ():
-                scheme.draw(linear.weight, scheme.gain(matrix))
-                if scheme.zero_biases and linear.bias is not None:
-                    linear.bias.zero_()
+            if scheme.gain is not None:
+                for matrix, linear in linear_layers(layer, stack, number, depth):
+                    scheme.draw(linear.weight, scheme.gain(matrix))
+                    if scheme.zero_biases and linear.bias is not None:
+                        linear.bias.zero_()
             if not scheme.has_biases:
                 remove_biases(layer)
             if scheme.shifts:
                 insert_shifts(layer)
             if scheme.connection is not None:
-                layer.residual = connections(layer, scheme, stack, depth, trainable_omega)
+                channels = layer.embed_dim if trainable_omega else None
+                make = functools.partial(scheme.connection, stack, depth, channels)
+                layer.residual = connections(layer, make, scheme.shared_connection)
     if scheme.shifts:
-        for stack, end in (("encoder", ShiftAndScale), ("decoder", Shift)):
+        for stack, end in zip(STACKS, (ShiftAndScale, Shift), strict=True):
             part = getattr(model, stack, None)
             if part is not None and part.layer_norm is not None:
                 part.layer_norm = end()
     if scheme.embedding_gain is not None:
-        scale_embeddings(model, scheme, depth)
+        scale_embeddings(model, scheme.embedding_gain, depth)
     if scheme.zero_output:
         zero_output_projection(model)
 
 
-def connections(layer: nn.Module, scheme: Scheme, stack: Stack, depth: Depth, trainable_omega: bool) -> nn.Module:
+def connections(layer: Any, make: Callable[[], nn.Module], shared: bool) -> nn.Module:
     """The residual connections of a layer: one for each branch by name, or one for all."""
-    channels = layer.embed_dim if trainable_omega else None
-    if scheme.shared_connection:
-        return scheme.connection(stack, depth, channels)
-    return nn.ModuleDict({branch: scheme.connection(stack, depth, channels) for branch in branches_of(layer)})
+    return make() if shared else nn.ModuleDict({branch: make() for branch in branches_of(layer)})

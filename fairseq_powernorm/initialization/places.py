@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Stack = Literal["encoder", "decoder"]
+STACKS: tuple[Stack, Stack] = ("encoder", "decoder")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
 ATTENTIONS = ("self_attn", "encoder_attn")
 

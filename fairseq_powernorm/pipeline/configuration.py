@@ -123,9 +123,9 @@ def check_choice(group: str, name: str) -> str:
     return name
 
 
-def usual_norm(init: str) -> str | None:
-    """The norm that an initialization has unless another one is asked for; None where there is no initialization."""
-    return OmegaConf.load(CONFIGS / "init" / f"{check_choice('init', init)}.yaml").init.get("norm")
+def usual_norm(init: str) -> str:
+    """The norm that an initialization has unless another one is asked for; empty where there is no initialization."""
+    return OmegaConf.load(CONFIGS / "init" / f"{check_choice('init', init)}.yaml").init.get("norm", "")
 
 
 def norm_and_init(row: str) -> tuple[str, str]:

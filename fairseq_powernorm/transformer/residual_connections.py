@@ -16,6 +16,8 @@ class ChosenResidual(nn.Module):
             such, by branch: ``self_attn``, ``encoder_attn``, ``ffn``.
     """
 
+    residual: nn.Module | None
+
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
         self.register_module("residual", None)
@@ -27,7 +29,7 @@ class ChosenResidual(nn.Module):
     def residual_connection(self, x: Tensor, residual: Tensor) -> Tensor:
         """f(x) and x → the branch's result, all (T, B, C)."""
         if self.residual is None:
-            return super().residual_connection(x, residual)
+            return residual + x  # as stock fairseq
         branch = self._branches.pop(0)
         connection = self.residual[branch] if isinstance(self.residual, nn.ModuleDict) else self.residual
         return connection(x, residual)

@@ -164,6 +164,8 @@ def test_a_truncated_normal_distribution_takes_a_gain():
 
 def test_fairseq_changes_nothing_and_draws_nothing():
     model = transformer(1, 1, 8, 8)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
     initialize(model, SCHEMES["fairseq"])

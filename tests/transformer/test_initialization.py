@@ -262,3 +262,48 @@ def test_t_fixups_learning_rate():
             build_lr_scheduler(
                 OmegaConf.create({"_name": "t_fixup", "lr": [5e-4], "decay_updates": 4000, **cfg}), optimizer
             )
+
+
+LM = "powernorm_lm_ptb"
+
+
+@pytest.mark.parametrize("name", OF_ITS_OWN)
+def test_language_models(language_models, name):
+    """One stack of two branches a layer, which goes by --norm-type."""
+    flags = [*FLAGS[name][:2], "--norm-type", "none"] if "none" in FLAGS[name] else FLAGS[name]
+    model = language_models.build(LM, *flags).train()
+    tokens = language_models.segments()
+    output = model(tokens)[0]
+    output.square().mean().backward()
+    assert output.isfinite().all()
+    layers = model.decoder.layers
+    if name == "deepnet":
+        assert layers[0].residual["ffn"].constant == pytest.approx((2 * len(layers)) ** 0.25)
+    if name == "fixup":
+        bound = math.sqrt(6 / (2 * model.decoder.layers[0].embed_dim)) / math.sqrt(2) * (2 * len(layers)) ** (-1 / 6)
+        assert 0.9 * bound < layers[0].self_attn.q_proj.weight.abs().max() <= bound * 1.0001
+        assert not any(key.endswith("fc1.bias") for key in model.state_dict())
+    model.eval()
+    full, state = model(tokens)[0], {}
+    for position in range(tokens.size(1)):
+        step = model(tokens[:, : position + 1], incremental_state=state)[0]
+        torch.testing.assert_close(step[:, 0], full[:, position], rtol=1e-4, atol=1e-5)
+
+
+def test_what_language_models_refuse(language_models, capsys):
+    with pytest.raises(ValueError, match=r"fixup is for a model without norms: give --norm-type none$"):
+        language_models.parse(LM, *FLAGS["fixup"][:2])
+    with pytest.raises(SystemExit):
+        language_models.parse("powernorm_tensorized_lm_ptb", "--init-scheme", "xavier")
+    assert "unrecognized arguments: --init-scheme xavier" in capsys.readouterr().err
+
+
+def test_t_fixup_scales_every_band_of_an_adaptive_embedding(language_models):
+    bands = ["--adaptive-input-cutoff", "10,20", "--adaptive-softmax-cutoff", "10,20", "--norm-type", "none"]
+    plain = language_models.build("powernorm_lm_wikitext103", *bands)
+    scaled = language_models.build("powernorm_lm_wikitext103", *bands, "--init-scheme", "t-fixup").state_dict()
+    tables = [key for key in scaled if "embed_tokens" in key and key.endswith(".0.weight")]
+    assert len(tables) == 3
+    for key in tables:
+        gain = (9 * len(plain.decoder.layers)) ** -0.25
+        torch.testing.assert_close(scaled[key], gain * plain.state_dict()[key])
