@@ -89,7 +89,7 @@ def picture(name: str) -> bytes:
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2, sharey=True)
     for panel, values, title in zip(axes, (x, y), ("before", f"after {name}"), strict=True):
-        shown = panel.imshow(values, cmap="RdBu_r", vmin=-4, vmax=4, aspect="auto", interpolation="nearest")
+        shown = panel.imshow(values.numpy(), cmap="RdBu_r", vmin=-4, vmax=4, aspect="auto", interpolation="nearest")
         panel.set_title(title, fontsize=10)
         panel.set_xlabel("channels")
     axes[0].set_ylabel("tokens")
@@ -117,15 +117,14 @@ def write_norms() -> None:
             "",
             f"*{declared.source}*",
             "",
-            "| | |",
-            "|---|---|",
-            f"| training, forward | {declared.training} |",
-            f"| training, backward | {declared.gradient} |",
-            f"| evaluation | {declared.evaluation} |",
+            f"- training, forward: {declared.training}",
+            f"- training, backward: {declared.gradient}",
+            f"- evaluation: {declared.evaluation}",
             "",
             f"![a batch before and after {name}]({name}.png)",
             "",
             f"::: {norm.__module__}.{norm.__name__}",
+            "    options: {members: false}",
         ]
     with mkdocs_gen_files.open("api/norms.md", "w") as stream:
         stream.write("\n".join(lines) + "\n")
