@@ -22,6 +22,7 @@ from fairseq_powernorm import (
     replace_norms,
 )
 from fairseq_powernorm.norms.registry import NORMS as REGISTRY
+from fairseq_powernorm.norms.registry import norms_with
 from fairseq_powernorm.norms.token_norm import TokenNorm
 
 WITH_STATISTICS = [name for name in available_norms() if REGISTRY[name].statistics]
@@ -189,6 +190,13 @@ def test_a_norm_alone_and_a_norm_of_ours():
     assert isinstance(norm, PowerNorm) and norm.channel_dim == 1
     again = replace_norms(nn.Sequential(norm), "batch", batch_first=False, classes=PowerNorm)[0]
     assert isinstance(again, BatchNorm) and again.channel_dim == 1 and again.batch_first
+
+
+@pytest.mark.parametrize("name", norms_with("sync"))
+def test_synchronised_norms_stay_so(name):
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(images())
+    replace_norms(model, name, batch_first=True, classes=nn.SyncBatchNorm)
+    assert "sync=True" in repr(model[1]) and model[1].channel_dim == 1
 
 
 # γ, β and statistics
