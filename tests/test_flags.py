@@ -4,9 +4,10 @@ import argparse
 
 import pytest
 
-from fairseq_powernorm.flags import AUTO, DEFAULTS, FlagError, add_norm_flags, fill_in_defaults, stack_spec
+from fairseq_powernorm.flags import DEFAULTS, add_norm_flags, fill_in_defaults, stack_spec, unused_flags
 from fairseq_powernorm.norms.registry import available_norms, describe_stack
 from fairseq_powernorm.norms.spec import NormSpec
+from fairseq_powernorm.own_flags import AUTO, OWN_FLAGS, FlagError
 
 STACKS = ("encoder", "decoder")
 
@@ -17,6 +18,7 @@ def namespace(*arguments, channels=12, heads=4, **attributes):
     args = parser.parse_args(arguments)
     for stack in STACKS:
         setattr(args, f"{stack}_embed_dim", channels)
+        setattr(args, f"{stack}_ffn_embed_dim", 2 * channels)
         setattr(args, f"{stack}_attention_heads", heads)
     for name, value in attributes.items():
         setattr(args, name, value)
@@ -128,6 +130,10 @@ def test_filling_in_twice_changes_nothing():
         (["--norm-group-scaling", "tails"], "expected a number of groups, 'heads' or 'auto', got tails"),
         (["--norm-group-scaling", "-2"], "got -2"),
         (["--norm-position", "middle"], "invalid choice"),
+        (["--norm-group-count", "0"], "expected a whole number, 1 or more, or 'heads', got 0"),
+        (["--norm-group-count", "tails"], "or 'heads', got tails"),
+        (["--norm-dynamic-tanh-alpha", "-1"], "expected a finite number above 0, got -1"),
+        (["--norm-dynamic-erf-shift", "nan"], "expected a finite number, got nan"),
     ],
 )
 def test_bad_values_are_argparse_errors(arguments, message):
@@ -150,6 +156,11 @@ def test_bad_values_are_argparse_errors(arguments, message):
             "power needs 7 updates and power-released 28 forward calls",
         ),
         (["--norm-type", "power-released"], {"warmup_updates": 7, "update_freq": [4, 2]}, "--update-freq changes"),
+        (
+            ["--norm-type", "group", "--norm-group-count", "5"],
+            {},
+            "group of the encoder's self-attn: expected",
+        ),
         (["--norm-position", "post", "--decoder-norm-output", "layer"], {}, "--decoder-norm-output needs"),
         (["--norm-position", "post"], {"encoder_normalize_before": True}, "contradicts --encoder-normalize-before"),
         (["--norm-sync"], {"decoder_layerdrop": 0.1, "distributed_world_size": 2}, "contradicts --decoder-layerdrop"),
@@ -170,3 +181,28 @@ def test_heads_are_counted_by_stack():
     args = filled("--norm-group-scaling", "heads", "--decoder-norm-type", "power", decoder_attention_heads=6)
     assert stack_spec(args, "encoder").ffn.group_scaling == 4
     assert stack_spec(args, "decoder").ffn.group_scaling == 6
+
+
+def test_a_setting_of_one_norm_reaches_it_alone():
+    args = filled("--norm-type", "group", "--decoder-norm-ffn", "dynamic-erf", "--norm-dynamic-erf-alpha", "0.7")
+    encoder, decoder = stack_spec(args, "encoder"), stack_spec(args, "decoder")
+    assert encoder.ffn.own == {"count": 4}  # heads
+    assert decoder.ffn.own == {"alpha": 0.7, "shift": 0.0} and decoder.self_attn.own == {}
+    assert describe_stack(encoder) == "group, count 4 (self-attn, ffn, output)"
+    assert stack_spec(filled("--norm-type", "group", "--norm-group-count", "3"), "encoder").ffn.own == {"count": 3}
+
+
+def test_a_setting_is_named_after_its_norm():
+    shared = {f"norm_{setting}" for setting in NormSpec("power").settings()}
+    assert not shared & set(OWN_FLAGS)
+    for flag, own in OWN_FLAGS.items():
+        assert all(flag.startswith(f"norm_{name.removesuffix('-released').replace('-', '_')}_") for name in own.norms)
+
+
+def test_flags_that_no_norm_uses_are_named():
+    given = ["--norm-alpha-bwd", "0.8", "--norm-group-count", "3", "--norm-group-scaling", "2", "--norm-eps", "1e-3"]
+    assert unused_flags(filled("--norm-type", "layer", *given)) == [
+        *("--norm-alpha-bwd", "--norm-group-scaling", "--norm-group-count")
+    ]
+    assert unused_flags(filled("--norm-type", "power", "--decoder-norm-ffn", "group", *given)) == []
+    assert unused_flags(filled("--norm-type", "layer")) == unused_flags(filled()) == []

@@ -187,8 +187,8 @@ def draw(points: Sequence[Point], title: str) -> Figure:
         axes.set_xlabel("updates")
         axes.grid(alpha=0.3, which="both")
         axes.spines[["top", "right"]].set_visible(False)
-    shown = [norm for norm in norms if norm in lines]
-    figure.legend([lines[norm] for norm in shown], shown, frameon=False, loc="outside right center")
+    drawn = [norm for norm in norms if norm in lines]
+    figure.legend([lines[norm] for norm in drawn], drawn, frameon=False, loc="outside right center")
     figure.suptitle(title, fontsize=12, parse_math=False)
     return figure
 

@@ -15,16 +15,15 @@ import torch
 from torch import Tensor
 
 from ..files import refuse_folder, refuse_to_overwrite, run_command_line
-from ..flags import stack_spec
+from ..flags import SITES, stack_spec, stacks_of
 from ..norms.batch_statistics import BatchStatisticsNorm
 from ..norms.registry import FOLDED, build_from_spec
-from ..norms.spec import DECODER_SITES, ENCODER_SITES, NormSpec
+from ..norms.spec import NormSpec
 from .io import Checkpoint, load_checkpoint, model_flags, save_checkpoint
 from .model_layout import MODULE_OF_SITE
 
 logger = logging.getLogger(__name__)
 
-SITES = {"encoder": ENCODER_SITES, "decoder": DECODER_SITES}
 LINEAR_LAYERS = {
     "self_attn": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "cross_attn": ("encoder_attn.q_proj",),
@@ -50,6 +49,8 @@ def reason_to_stay(spec: NormSpec, stack: str, site: str, flags: argparse.Namesp
         return f"stays: group scaling (--norm-group-scaling {flags.norm_group_scaling}) looks at each token"
     if flags.norm_position != "pre":
         return "stays: in post-norm it feeds the residual path too"
+    if getattr(flags, "attention_cores", None):
+        return "stays: a tensorized layer has no bias behind it to take its shift in, or adds it to the residual path"
     if (stack, site) == ("decoder", "output"):
         return "stays: the output projection behind it has no bias, and may be the embedding"
     return None
@@ -76,14 +77,15 @@ def constants_of(name: str, spec: NormSpec, model: dict[str, Tensor]) -> tuple[T
     tensors = {key.removeprefix(f"{name}."): model.pop(key) for key in names}
     if "weight" not in tensors:
         raise ValueError(f"the model has no {name}.weight")
-    norm = build_from_spec(spec, tensors["weight"].numel()).double().eval()
+    channels = tensors["weight"].numel()
+    norm = build_from_spec(spec, channels).double().eval()
     try:
         norm.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"{name}: {str(error).splitlines()[-1].strip()}") from None
     with torch.no_grad():
-        shift = norm(torch.zeros(1, norm.channels, dtype=torch.float64))[0]
-        scale = norm(torch.ones(1, norm.channels, dtype=torch.float64))[0] - shift
+        shift = norm(torch.zeros(1, channels, dtype=torch.float64))[0]
+        scale = norm(torch.ones(1, channels, dtype=torch.float64))[0] - shift
     if not (scale.isfinite().all() and shift.isfinite().all()):
         raise ValueError(f"{name}: its statistics are not finite")
     return scale, shift
@@ -111,14 +113,11 @@ def fold_state(state: Checkpoint) -> Checkpoint:
     if getattr(flags, "norm_type", None) is None:
         raise ValueError("expected a checkpoint of this package, found one without --norm-type")
     model, folded = dict(state["model"]), []
-    for stack, sites in SITES.items():
-        specs = stack_spec(flags, stack)
-        for site in sites:
-            if site == "output" and f"{stack}.layer_norm.weight" not in model:
+    for stack in stacks_of(flags):
+        for site, spec in vars(stack_spec(flags, stack)).items():
+            if spec is None or (site == "output" and f"{stack}.layer_norm.weight" not in model):
                 continue
-            if site == "cross_attn" and getattr(flags, "no_cross_attention", False):
-                continue
-            spec, label = getattr(specs, site), f"{stack} {site.replace('_', '-')} ({getattr(specs, site).name})"
+            label = f"{stack} {site.replace('_', '-')} ({spec.name})"
             if (reason := reason_to_stay(spec, stack, site, flags)) is not None:
                 logger.info("%s %s", label, reason)
                 continue

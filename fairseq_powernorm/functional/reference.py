@@ -4,8 +4,9 @@ Nothing here is shared with the fast code: real rows are picked by an index list
 Jacobians, and the state is a plain dictionary. The fast code is right when it agrees with this.
 
 Every function takes x and dY as (N, C) float64, ``padding`` as an (N,) bool vector, ``weight`` and ``bias`` as (C,).
-It returns ``(y, backward)``; ``backward(dY)`` returns ``(dX, dγ, dβ)`` and, where there is one, moves the state that
-belongs to the backward pass. Rows of padding come out as NaN and get a gradient of 0.
+Further parameters and settings go by their names in the module. It returns ``(y, backward)``; ``backward(dY)`` returns
+``(dX, dγ, dβ)`` and the gradients of further parameters, and, where there is one, moves the state that belongs to the
+backward pass. Rows of padding come out as NaN and get a gradient of 0.
 """
 
 import math
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
-Backward = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+Backward = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 def start_state(channels: int) -> State:
@@ -47,7 +48,7 @@ def exact_backward(
         jacobian: gives, for a channel, the (n, n) matrix ∂X̂_i/∂x_j over the real rows.
     """
 
-    def backward(grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(grad: Tensor) -> tuple[Tensor, ...]:
         grad_x = torch.zeros_like(x)
         for channel in range(x.size(1)):
             grad_x[rows, channel] = jacobian(channel).T @ (grad[rows, channel] * weight[channel])
@@ -56,26 +57,110 @@ def exact_backward(
     return backward
 
 
-def layer_norm(x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Backward]:
-    """LayerNorm (Ba, Kiros, Hinton 2016): x̂ = (x − m)/√(v + ε), m and v of a token over its channels."""
-    channels, y = x.size(1), torch.full_like(x, math.nan)
-    normalized, grad_factors = torch.full_like(x, math.nan), {}
-    for row in real_rows(padding):
-        mean = sum(x[row]) / channels
-        deviation = torch.sqrt(sum((x[row] - mean) ** 2) / channels + eps)
-        normalized[row] = (x[row] - mean) / deviation
-        y[row] = weight * normalized[row] + bias
-        identity, ones = torch.eye(channels, dtype=x.dtype), torch.ones(channels, channels, dtype=x.dtype)
-        outer = torch.outer(normalized[row], normalized[row])
-        grad_factors[row] = (identity - ones / channels - outer / channels) / deviation
+def per_token(
+    x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, normalize: Callable[[Tensor], tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Backward]:
+    """A norm that looks at each token alone: ``normalize`` gives a token's x̂ (C,) and its Jacobian ∂x̂_i/∂x_j (C, C).
 
-    def backward(grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        grad_x, rows = torch.zeros_like(x), list(grad_factors)
+    ``weight`` is (C,), or a single number.
+    """
+    rows = real_rows(padding)
+    y, normalized, jacobians = torch.full_like(x, math.nan), torch.full_like(x, math.nan), {}
+    for row in rows:
+        normalized[row], jacobians[row] = normalize(x[row])
+        y[row] = weight * normalized[row] + bias
+
+    def backward(grad: Tensor) -> tuple[Tensor, ...]:
+        grad_x = torch.zeros_like(x)
         for row in rows:
-            grad_x[row] = grad_factors[row].T @ (weight * grad[row])
-        return grad_x, (grad[rows] * normalized[rows]).sum(dim=0), grad[rows].sum(dim=0)
+            grad_x[row] = jacobians[row].T @ (weight * grad[row])
+        grad_weight = (grad[rows] * normalized[rows]).sum(dim=0)
+        return grad_x, grad_weight.sum_to_size(weight.shape), grad[rows].sum(dim=0)
 
     return y, backward
+
+
+def centred_unit_variance(values: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(x − m)/√(v + ε) of some channels (K,) of a token, and its Jacobian (K, K)."""
+    number = len(values)
+    mean = sum(values) / number
+    deviation = torch.sqrt(sum((values - mean) ** 2) / number + eps)
+    hat = (values - mean) / deviation
+    identity, ones = torch.eye(number, dtype=values.dtype), torch.ones(number, number, dtype=values.dtype)
+    return hat, (identity - ones / number - torch.outer(hat, hat) / number) / deviation
+
+
+def layer_norm(x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Backward]:
+    """LayerNorm (Ba, Kiros, Hinton 2016): x̂ = (x − m)/√(v + ε), m and v of a token over its channels."""
+    return per_token(x, padding, weight, bias, lambda token: centred_unit_variance(token, eps))
+
+
+def group_norm(
+    x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, eps: float, count: int
+) -> tuple[Tensor, Backward]:
+    """GroupNorm of a token (Wu, He 2018): LayerNorm's x̂ of each of ``count`` groups of channels."""
+
+    def normalize(token: Tensor) -> tuple[Tensor, Tensor]:
+        hats, jacobians = zip(*(centred_unit_variance(group, eps) for group in token.chunk(count)), strict=True)
+        return torch.cat(hats), torch.block_diag(*jacobians)
+
+    return per_token(x, padding, weight, bias, normalize)
+
+
+def rms_norm(x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Backward]:
+    """RMSNorm (Zhang, Sennrich 2019): x̂ = x/√(q + ε), q the mean of x² of a token over its channels; ``bias`` is 0."""
+
+    def normalize(token: Tensor) -> tuple[Tensor, Tensor]:
+        root = torch.sqrt(sum(token**2) / len(token) + eps)
+        hat = token / root
+        return hat, (torch.eye(len(token), dtype=x.dtype) - torch.outer(hat, hat) / len(token)) / root
+
+    return per_token(x, padding, weight, bias, normalize)
+
+
+def scale_norm(x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Backward]:
+    """ScaleNorm (Nguyen, Salazar 2019): y = g x/max(‖x‖, ε), g (1,) the ``weight``; ``bias`` is 0."""
+
+    def normalize(token: Tensor) -> tuple[Tensor, Tensor]:
+        length, identity = math.sqrt(sum(token**2)), torch.eye(len(token), dtype=x.dtype)
+        if length <= eps:
+            return token / eps, identity / eps
+        hat = token / length
+        return hat, (identity - torch.outer(hat, hat)) / length
+
+    return per_token(x, padding, weight, bias, normalize)
+
+
+def squashing(
+    x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, values: Tensor, slopes: Tensor, alpha: Tensor
+) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
+    """y = γ f(u) + β element by element with u = α x + s; the backward pass gives ds as well, (1,) as dα."""
+    rows, y = real_rows(padding), torch.full_like(x, math.nan)
+    y[rows] = weight * values[rows] + bias
+
+    def backward(grad: Tensor) -> tuple[Tensor, ...]:
+        inner = torch.zeros_like(x)
+        inner[rows] = grad[rows] * weight * slopes[rows]
+        grad_weight, grad_bias = (grad[rows] * values[rows]).sum(dim=0), grad[rows].sum(dim=0)
+        return inner * alpha, grad_weight, grad_bias, (inner * x).sum().reshape(1), inner.sum().reshape(1)
+
+    return y, backward
+
+
+def dynamic_tanh(x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, alpha: Tensor) -> tuple[Tensor, Backward]:
+    """Dynamic Tanh (Zhu et al. 2025): y = γ tanh(α x) + β, α (1,)."""
+    values = torch.tanh(alpha * x)
+    y, backward = squashing(x, padding, weight, bias, values, 1 - values**2, alpha)
+    return y, lambda grad: backward(grad)[:4]
+
+
+def dynamic_erf(
+    x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, alpha: Tensor, shift: Tensor
+) -> tuple[Tensor, Backward]:
+    """Dynamic erf (arXiv 2512.10938): y = γ erf(α x + s) + β, α and s (1,); erf'(u) = 2/√π exp(−u²)."""
+    inner = alpha * x + shift
+    slopes = 2 / math.sqrt(math.pi) * torch.exp(-(inner**2))
+    return squashing(x, padding, weight, bias, torch.erf(inner), slopes, alpha)
 
 
 def batch_norm(
@@ -144,7 +229,7 @@ def power_norm(
     y[rows] = weight * normalized[rows] + bias
     state["running_square_mean"] = alpha_fwd * state["running_square_mean"] + (1 - alpha_fwd) * batch_square_mean
 
-    def backward(grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(grad: Tensor) -> tuple[Tensor, ...]:
         nu, grad_x = state["gradient_projection"], torch.zeros_like(x)
         for row in rows:
             projected = weight * grad[row] - nu * normalized[row]
@@ -183,21 +268,15 @@ def group_scaling(x: Tensor, groups: int, eps: float) -> tuple[Tensor, Callable[
     return scaled, backward
 
 
-def rms_norm(x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Backward]:
-    """RMSNorm (Zhang, Sennrich 2019): x̂ = x/√(q + ε), q the mean of x² of a token over its channels; ``bias`` is 0."""
-    channels, y = x.size(1), torch.full_like(x, math.nan)
-    normalized, grad_factors = torch.full_like(x, math.nan), {}
-    for row in real_rows(padding):
-        root = torch.sqrt(sum(x[row] ** 2) / channels + eps)
-        normalized[row] = x[row] / root
-        y[row] = weight * normalized[row] + bias
-        outer = torch.outer(normalized[row], normalized[row])
-        grad_factors[row] = (torch.eye(channels, dtype=x.dtype) - outer / channels) / root
+def no_norm(x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Backward]:
+    """No norm: y = x, dX = dY. ``weight`` is 1 and ``bias`` 0, as it has no parameters."""
+    rows = real_rows(padding)
+    y = torch.full_like(x, math.nan)
+    y[rows] = x[rows]
 
     def backward(grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        grad_x, rows = torch.zeros_like(x), list(grad_factors)
-        for row in rows:
-            grad_x[row] = grad_factors[row].T @ (weight * grad[row])
-        return grad_x, (grad[rows] * normalized[rows]).sum(dim=0), grad[rows].sum(dim=0)
+        grad_x = torch.zeros_like(x)
+        grad_x[rows] = grad[rows]
+        return grad_x, (grad[rows] * x[rows]).sum(dim=0), grad[rows].sum(dim=0)
 
     return y, backward

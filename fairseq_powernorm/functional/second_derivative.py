@@ -56,7 +56,7 @@ def differentiable_gradient(
         reduce: sums over ranks; with more than one it refuses.
     """
     with torch.enable_grad():
-        x, gamma = map(with_gradient, (rows, weight))
+        x, gamma = with_gradient(rows), None if weight is None else with_gradient(weight)
         output = times(gamma, normalize_by_batch(x, padding, eps, groups, centred, reduce))
         inputs, real = [each for each in (x, gamma) if each is not None], real_values(grad, padding)
         grad_rows, *grad_weight = torch.autograd.grad(output, inputs, real, create_graph=True)
@@ -64,9 +64,9 @@ def differentiable_gradient(
         return grad_rows, grad_weight[0] if grad_weight else None, grad_bias
 
 
-def with_gradient(tensor: Tensor | None) -> Tensor | None:
+def with_gradient(tensor: Tensor) -> Tensor:
     """The tensor, or one of its values that a gradient can be taken by."""
-    return tensor if tensor is None or tensor.requires_grad else tensor.detach().requires_grad_()
+    return tensor if tensor.requires_grad else tensor.detach().requires_grad_()
 
 
 class _NoSecondDerivative(Function):
@@ -84,13 +84,12 @@ class _NoSecondDerivative(Function):
         raise RuntimeError(ctx.reason)
 
 
-def first_derivative_only(norm: str) -> Callable[[Callable], Callable]:
+def first_derivative_only(norm: str | None = None) -> Callable[[Callable], Callable]:
     """Decorates the ``backward`` of a Function whose gradient is approximate: differentiating it raises
-    ``RuntimeError``.
+    ``RuntimeError``, which names the norm; where it is not given it is ``ctx.norm``.
 
     torch's ``once_differentiable`` does so without naming the norm, and not at all where dY is constant.
     """
-    reason = f"the backward pass of {norm} is an approximation: it has no second derivative"
 
     def decorate(backward: Callable) -> Callable:
         @functools.wraps(backward)
@@ -100,6 +99,7 @@ def first_derivative_only(norm: str) -> Callable[[Callable], Callable]:
             with torch.no_grad():
                 found = backward(ctx, *grads)
             gradients = [gradient.detach().requires_grad_() for gradient in found if gradient is not None]
+            reason = f"the backward pass of {norm or ctx.norm} is an approximation: it has no second derivative"
             refusing = iter(_NoSecondDerivative.apply(reason, *gradients))
             return tuple(None if gradient is None else next(refusing) for gradient in found)
 

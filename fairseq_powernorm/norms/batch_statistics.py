@@ -1,7 +1,7 @@
 """Norms that use the batch's statistics in training and running ones in evaluation."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Unpack
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,10 @@ from .distributed import exclude_from_broadcasts, sum_over_ranks
 from .recomputation import backward_running, is_backward_running
 from .running_statistics import RunningStatistics
 from .token_norm import ModuleOptions, check_decay
+
+if TYPE_CHECKING:  # both know this module
+    from .recalibration import GatheredStatistics
+    from .update import OneUpdate
 
 
 class BatchStatisticsNorm(RunningStatistics):
@@ -28,16 +32,22 @@ class BatchStatisticsNorm(RunningStatistics):
 
     Attributes:
         joins_updates: whether :func:`~fairseq_powernorm.norms.update.one_update` concerns the norm.
-        observed_vectors: how many vectors (C,) a training pass uses, in addition to the number of tokens.
+        moved_forward: the statistics that a forward pass updates; those that evaluation uses if it is empty.
+        observed_vectors: how many vectors (C,) a training pass uses.
+        observed_scalars: how many scalars; the last of them is the number of tokens.
         reduce: sums over ranks.
         update: the update that is under way, or None: then every training pass updates the statistics.
         gathered: what recalibration sums up, or None.
     """
 
     joins_updates: ClassVar[bool] = True
+    moved_forward: ClassVar[tuple[str, ...]] = ()
     observed_vectors: ClassVar[int] = 1
-    update = None
-    gathered = None
+    observed_scalars: ClassVar[int] = 1
+    update: "OneUpdate | None" = None
+    gathered: "GatheredStatistics | None" = None
+    _observed: tuple[Tensor, ...] | None
+    _observed_in_graph: tuple[Tensor, ...]
 
     def __init__(
         self,
@@ -90,6 +100,14 @@ class BatchStatisticsNorm(RunningStatistics):
         """Rows (..., C) → (..., C) by given ``running_statistics``, a constant scale and shift per channel."""
         raise NotImplementedError
 
+    def as_running(self, statistics: Sequence[Tensor], count: Tensor) -> Sequence[Tensor]:
+        """What the running statistics take up of a batch's, which are those that the batch is normalised by."""
+        return statistics
+
+    def not_constant(self) -> str | None:
+        """Why evaluation is more than a fixed scale and shift per channel; None if it is no more."""
+        return "group scaling looks at each token" if self.group_scaling else None
+
     def observe(self, rows: Tensor, padding: Tensor | None) -> tuple[Tensor, ...]:
         """Takes the statistics of a training batch and updates the running ones; called without grad.
 
@@ -113,9 +131,10 @@ class BatchStatisticsNorm(RunningStatistics):
     def _gather(self, rows: Tensor, padding: Tensor | None) -> Tensor:
         """Recalibration: by the batch's own statistics, which are added to the gathered ones; those of this rank alone,
         as ranks may gather unequal numbers of batches."""
+        assert self.gathered is not None
         statistics, count = self.batch_statistics(rows, padding)
         if not is_backward_running():  # a recomputation is no second batch
-            self.gathered.add(statistics, count)
+            self.gathered.add(self.as_running(statistics, count), count)
         return self.normalize_by(zero_padding(rows, padding), *statistics)
 
     def _train(self, rows: Tensor, padding: Tensor | None) -> Tensor:
@@ -163,13 +182,12 @@ class BatchStatisticsNorm(RunningStatistics):
         return self.normalize(rows, padding, *observed)
 
     def update_averages(self, statistics: Sequence[Tensor], count: Tensor) -> None:
-        """Updates ``running_statistics`` by those of a training batch, unless this pass is a recomputation in a
+        """Updates ``moved_forward`` by the statistics of a training batch, unless this pass is a recomputation in a
         compiled graph."""
         if torch.compiler.is_compiling():
             count = torch.where(backward_running(count), 0, count)  # without a token nothing is updated
-        self.update_statistics(
-            self._move_averages, [getattr(self, name) for name in self.running_statistics], statistics, count
-        )
+        names = self.moved_forward or self.running_statistics
+        self.update_statistics(self._move_averages, [getattr(self, name) for name in names], statistics, count)
 
     def update_statistics(
         self, move: Callable[..., None], buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor
@@ -192,8 +210,14 @@ class BatchStatisticsNorm(RunningStatistics):
     def _move_averages(self, buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor) -> None:
         """running ← α running + (1 − α) batch, in place, for each buffer, with α = ``alpha_fwd``; left out where the
         batch held no token or a statistic is not finite (:func:`move_average`)."""
-        for running, batch in zip(buffers, values, strict=True):
+        for running, batch in zip(buffers, self.as_running(values, count), strict=True):
             move_average(running, batch, count, self.alpha_fwd)
+
+    @property
+    def loss_scale(self) -> float | Tensor | None:
+        """The factor that the loss is multiplied by before its backward pass (:class:`OneUpdate`); None for 1."""
+        scale = 1.0 if self.update is None else self.update.loss_scale
+        return scale if isinstance(scale, Tensor) or scale != 1 else None  # a tensor is not looked at
 
     def _forget_observed(self) -> None:
         """Forgets what the last training pass used: padding and statistics. For compiled graphs there are zeros in its
@@ -201,7 +225,7 @@ class BatchStatisticsNorm(RunningStatistics):
         self._observed = None
         like = getattr(self, self.running_statistics[0])
         vectors = [torch.zeros_like(like) for _ in range(self.observed_vectors)]
-        self._observed_in_graph = *vectors, torch.zeros_like(like[0])
+        self._observed_in_graph = *vectors, *(torch.zeros_like(like[0]) for _ in range(self.observed_scalars))
 
     def _apply(self, fn, recurse=True):
         """As :class:`RunningStatistics`."""
@@ -211,7 +235,7 @@ class BatchStatisticsNorm(RunningStatistics):
 
     def __getstate__(self) -> dict:
         """A copy of the module takes no part in the update that is under way for this one."""
-        passing = ("update", "_observed", "_observed_in_graph", "_handed_masks")
+        passing = ("update", "penalty", "_observed", "_observed_in_graph", "_handed_masks")
         return {key: value for key, value in self.__dict__.items() if key not in passing}
 
     def __setstate__(self, state: dict) -> None:

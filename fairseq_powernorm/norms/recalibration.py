@@ -1,7 +1,7 @@
 """Estimating the running statistics anew, on given batches, with the weights as they are."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ class GatheredStatistics:
         self.sums = [torch.zeros_like(buffer, dtype=torch.float64) for buffer in buffers]
         self.sums.append(torch.zeros((), dtype=torch.float64, device=buffers[0].device))
 
-    def add(self, statistics: list[Tensor], count: Tensor) -> None:
+    def add(self, statistics: Sequence[Tensor], count: Tensor) -> None:
         """Adds one batch: its statistics (C,) and its number of real tokens, a scalar."""
         tokens = count.double()
         for total, statistic in zip(self.sums, [*statistics, tokens.new_ones(())], strict=True):
@@ -75,7 +75,8 @@ def write_gathered(norms: dict[str, BatchStatisticsNorm]) -> None:
     Raises:
         ValueError: a norm got no token, or its statistics are not finite; the message names it.
     """
-    totals = iter(sum_over_ranks([total for norm in norms.values() for total in norm.gathered.sums]) if norms else [])
+    gathered = [norm.gathered for norm in norms.values() if norm.gathered is not None]
+    totals = iter(sum_over_ranks([total for each in gathered for total in each.sums]))
     estimates = []
     for name, norm in norms.items():
         site = name or type(norm).__name__

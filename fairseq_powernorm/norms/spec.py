@@ -2,8 +2,8 @@
 
 import dataclasses
 
-ENCODER_SITES = ("self_attn", "ffn", "output")
-DECODER_SITES = ("self_attn", "cross_attn", "ffn", "output")
+ENCODER_SITES = ("self_attn", "ffn", "output", "ffn_inner")
+DECODER_SITES = ("self_attn", "cross_attn", "ffn", "output", "ffn_inner")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +22,7 @@ class NormSpec:
             ``power-released``).
         group_scaling: groups of channels of the per-token scaling in front of the norm; 0 leaves it out.
         sync: statistics over all ranks.
+        own: the settings that this norm alone has, by their keywords.
     """
 
     name: str
@@ -31,19 +32,22 @@ class NormSpec:
     warmup_updates: int = 0
     group_scaling: int = 0
     sync: bool = False
+    own: dict[str, float | int | bool | str] = dataclasses.field(default_factory=dict)
 
-    def settings(self) -> dict[str, float | int | bool]:
+    def settings(self) -> dict[str, float | int | bool | str]:
         """Everything but the name, as keyword arguments of a norm's constructor."""
         settings = dataclasses.asdict(self)
         del settings["name"]
-        return settings
+        return settings | settings.pop("own")
 
 
 @dataclasses.dataclass(frozen=True)
 class StackSpec:
-    """The norms of one stack, encoder or decoder, site by site; ``cross_attn`` is None in an encoder."""
+    """The norms of one stack, encoder or decoder, site by site; ``cross_attn`` is None in an encoder, ``ffn_inner``,
+    between the feed-forward block's two linear layers, wherever there is no norm."""
 
     self_attn: NormSpec
     ffn: NormSpec
     output: NormSpec
     cross_attn: NormSpec | None = None
+    ffn_inner: NormSpec | None = None

@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from ..functional.masking import rows_of_padding
-from .declaration import BufferPolicy, Declaration, Statistic
+from ..kernels.plain import at_least_float32
+from .declaration import BufferPolicy, Declaration, Setting, Statistic
 
 INPUT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -59,7 +60,9 @@ class TokenNorm(nn.Module):
         statistics: the buffers that training changes, by name; none for a norm that looks at each token alone.
         running_statistics: the names of those that evaluation uses.
         buffer_policies: how checkpoint averaging treats each buffer.
-        has_bias: whether the norm's definition has a β.
+        own_settings: the keywords of the constructor that no other norm has, each of which has a flag.
+        has_weight: whether the norm's definition has a γ.
+        has_bias: whether it has a β.
         batch_first: whether activations have the order of their mask, (B, …, C).
         channel_dim: the dimension of the channels in what the norm is called with. ``forward`` finds them last.
         weight: γ (C,), starts at 1; None without affine parameters.
@@ -71,7 +74,11 @@ class TokenNorm(nn.Module):
     statistics: ClassVar[dict[str, Statistic]] = {}
     running_statistics: ClassVar[tuple[str, ...]] = ()
     buffer_policies: ClassVar[dict[str, BufferPolicy]] = {}
+    has_weight: ClassVar[bool] = True
+    own_settings: ClassVar[dict[str, Setting]] = {}
     has_bias: ClassVar[bool] = True
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
     batch_first: bool = False
     channel_dim: int = -1
 
@@ -87,7 +94,7 @@ class TokenNorm(nn.Module):
             **options: see :class:`ModuleOptions`.
 
         Raises:
-            ValueError: a value outside its range, or a bias for a norm that has none.
+            ValueError: a value outside its range, or a parameter that the norm's definition has not.
             TypeError: another option.
         """
         super().__init__()
@@ -97,15 +104,18 @@ class TokenNorm(nn.Module):
             raise ValueError(f"expected channels >= 1, got {channels}")
         if not eps > 0:
             raise ValueError(f"expected eps > 0, got {eps}")
+        if options.get("elementwise_affine") and not self.has_weight:
+            raise ValueError(f"{type(self).__name__} has no affine parameters, got elementwise_affine=True")
         if options.get("bias") and not self.has_bias:
             raise ValueError(f"{type(self).__name__} has no bias, got bias=True")
         self.channels = channels
         self.eps = eps
-        affine = options.get("elementwise_affine", True)
-        factory = {"device": options.get("device"), "dtype": options.get("dtype")}
+        affine = options.get("elementwise_affine", self.has_weight)
+        device, dtype = options.get("device"), options.get("dtype")
         shift = affine and options.get("bias", self.has_bias)
-        self.register_parameter("weight", nn.Parameter(torch.ones(channels, **factory)) if affine else None)
-        self.register_parameter("bias", nn.Parameter(torch.zeros(channels, **factory)) if shift else None)
+        for name, start, there in (("weight", torch.ones, affine), ("bias", torch.zeros, shift)):
+            value = nn.Parameter(start(channels, device=device, dtype=dtype)) if there else None
+            self.register_parameter(name, value)
         self._handed_masks: list[Tensor | None] = []
         self.channel_dim = options.get("channel_dim", -1)
         self.batch_first = options.get("batch_first", self.channel_dim != -1)
@@ -131,7 +141,24 @@ class TokenNorm(nn.Module):
         bias = ", bias=False" if self.has_bias and self.weight is not None and self.bias is None else ""
         first = ", batch_first=True" if self.batch_first else ""
         dim = f", channel_dim={self.channel_dim}" if self.channel_dim != -1 else ""
-        return f"{self.channels}, eps={self.eps}{affine}{bias}{first}{dim}"
+        own = "".join(f", {name}={value}" for name, value in self.__dict__.get("own_values", {}).items())
+        return f"{self.channels}, eps={self.eps}{affine}{bias}{first}{dim}{own}"
+
+    def take_settings(self, **values: Any) -> None:
+        """Checks the norm's own settings, and keeps them as ``own_values``.
+
+        Raises:
+            ValueError: a value that is not allowed.
+        """
+        for name, value in values.items():
+            self.own_settings[name].check(name, value)
+        self.own_values = values
+
+    def affine(self, values: Tensor) -> Tensor:
+        """γ ⊙ values + β, (..., C), in float32 or wider."""
+        if self.weight is not None:
+            values = values * at_least_float32(self.weight)
+        return values if self.bias is None else values + at_least_float32(self.bias)
 
     def padding_of(self, x: Tensor, padding_mask: Tensor | None) -> Tensor | None:
         """The padding in the order of the rows of ``x`` (..., C): by the argument, else by the innermost block that

@@ -23,6 +23,7 @@ class OneUpdate:
         ignored: whether what passes through now is to be left out of all statistics (the dummy batch of a rank that
             has run out of data).
         loss_scale: the factor that the loss is multiplied by before its backward pass; ν is kept for a factor of 1.
+        after: what is to be called once the statistics have changed; not at all where the update is left out.
     """
 
     def __init__(self, loss_scale: float | Tensor = 1.0):
@@ -41,6 +42,7 @@ class OneUpdate:
         self.taken = True
         self.ignored = False
         self.loss_scale = loss_scale
+        self.after: list[Callable[[], None]] = []
         self._found: dict[Hashable, tuple[Move, Sequence[Tensor], Sequence[Tensor], Tensor]] = {}
 
     def add(self, move: Move, buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor) -> None:
@@ -62,6 +64,9 @@ class OneUpdate:
         found, self._found = self._found, {}
         for move, buffers, means, count in found.values():
             move(buffers, means, count)
+        actions, self.after = self.after, []
+        for action in actions:
+            action()
 
 
 @contextlib.contextmanager
@@ -127,11 +132,11 @@ def average_over_ranks(model: nn.Module) -> None:
     """Gives the norms that keep statistics of their own on every rank (no ``sync``) the mean over the ranks, in one
     collective; a single process keeps its own.
 
-    Every rank has to call it at the same point. Buffers whose averaging policy is not the mean are left alone.
+    Every rank has to call it at the same point. Counters are left alone: the ranks have the same.
     """
-    norms = [norm for norm in model.modules() if own_statistics(norm)]
+    norms = [norm for norm in model.modules() if isinstance(norm, BatchStatisticsNorm) and own_statistics(norm)]
     buffers = [
-        getattr(norm, name) for norm in norms for name, policy in norm.buffer_policies.items() if policy == "mean"
+        getattr(norm, name) for norm in norms for name, statistic in norm.statistics.items() if not statistic.counter
     ]
     for buffer, mean in zip(buffers, mean_over_ranks(buffers), strict=True):
         buffer.copy_(mean)

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 SCRIPT = os.environ.get("POWERNORM_SCRIPT")  # of scripts/, where one of them was called
 NORMS = "layer,batch,pn-v,power"
+TABLE_1 = f"{NORMS},ds,fixup"
 CELLS = "layer,batch-plain,batch,pn-v-plain,pn-v,power-plain,power-warmup-only,power-scaling-only,power"
 MESSAGES = (  # argparse's, and ours
     (r"^the following arguments are required: (.*)", r"\1 is missing"),
@@ -154,7 +155,8 @@ def published(config: DictConfig) -> list[str]:
     if (figures := config.get("published")) is None:
         return []
     bleu = ",".join(f"{norm}={figure}" for norm, figure in figures.bleu.items())
-    return ["--published", bleu, "--published-source", figures.source]
+    notes = [word for row, note in figures.get("notes", {}).items() for word in ("--published-note", f"{row}={note}")]
+    return ["--published", bleu, "--published-source", figures.source, *notes]
 
 
 def curves(options: Options) -> None:
@@ -175,14 +177,15 @@ def option(text: str, metavar: str | None = None, type: Callable | None = None, 
 
 def options_by_name() -> dict[str, dict]:
     """Every option that a verb may take."""
-    names, numbers = listed("names", "[A-Za-z0-9_-]+"), listed("numbers", "[0-9]+", int)
-    known = {group: ", ".join(choices(group)) for group in ("recipe", "norm", "hardware")}
+    names, numbers = listed("names", "[A-Za-z0-9_+-]+"), listed("numbers", "[0-9]+", int)
+    known = {group: ", ".join(choices(group)) for group in ("recipe", "norm", "init", "hardware")}
+    norm = f"{known['norm']}; an initialization, {known['init']}; or NORM+INIT"
     override = "a Hydra override, such as train.max-update=100; ++train.KEY=VALUE sets a flag that the recipe has not"
     gpus = "CUDA devices of this machine to use; a run trains on as many as an update has full passes for, as many runs"
     return {
         "recipe": option(f"one of: {known['recipe']}", "NAME", required=True),
-        "norm": option(f"one of: {known['norm']} (default %(default)s)", "NAME", default="power"),
-        "norms": option(f"of {known['norm']} (default %(default)s)", "LIST", names, NORMS),
+        "norm": option(f"one of: {norm} (default %(default)s)", "NAME", default="power"),
+        "norms": option(f"of {norm} (default %(default)s)", "LIST", names, NORMS),
         "seed": option("of initialization, data order and dropout (default %(default)s)", "N", int, 1),
         "seeds": option("seeds, separated by commas (default %(default)s)", "LIST", numbers, "1"),
         "hardware": option(f"one of: {known['hardware']} (default cpu; with --gpus, gpu)", "NAME"),
@@ -228,7 +231,7 @@ def make_parser() -> Parser:
     several, three = "recipe norms seeds hardware gpus jobs runs output from override dry-run", {"default": "1,2,3"}
     made = "PREFIX.md, .csv, .png, and _curves.csv and .png (default RUNS/RECIPE/table)"
     add("recipe", planned(recipes.plan_recipe), several, made)
-    add("table1", planned(recipes.plan_table1), several, made, seeds=three)
+    add("table1", planned(recipes.plan_table1), several, made, seeds=three, norms={"default": TABLE_1})
     single, cpu, needed = "recipe norm seed hardware runs override dry-run", {"default": "cpu"}, {"required": True}
     for verb in ("run", *stages.STAGES):
         if verb in ("run", "train"):

@@ -10,6 +10,9 @@ from omegaconf import DictConfig
 from ..files import read_lines
 from .configuration import ROOT, tokens_warning
 
+RECORD_FOLDER = "norm_record"
+"""In a run's folder: the record of its norms."""
+
 
 def to_arguments(flags: DictConfig | dict[str, Any]) -> list[str]:
     """Flags as a command line: a value becomes ``--flag value``, True a bare ``--flag``, False and None nothing."""
@@ -17,7 +20,7 @@ def to_arguments(flags: DictConfig | dict[str, Any]) -> list[str]:
     for flag, value in flags.items():
         if value is None or value is False:
             continue
-        arguments.append(f"--{flag}")
+        arguments.append(f"--{flag!s}")
         if value is not True:
             arguments.append(str(value))
     return arguments
@@ -29,8 +32,13 @@ def data_arguments(config: DictConfig) -> list[str]:
 
 
 def train_arguments(config: DictConfig, folder: str | Path) -> list[str]:
-    """The arguments of ``fairseq-train`` for a run whose checkpoints go to ``folder``/checkpoints."""
-    return [*data_arguments(config), *to_arguments(config.train), "--save-dir", str(Path(folder) / "checkpoints")]
+    """The arguments of ``fairseq-train`` for a run whose checkpoints go to ``folder``/checkpoints, and what its norms
+    see, if the configuration says so, to ``folder``/norm_record."""
+    words = [*data_arguments(config), *to_arguments(config.train), "--save-dir", str(Path(folder) / "checkpoints")]
+    if config.get("record"):
+        words += ["--norm-record", str(Path(folder) / RECORD_FOLDER)]
+        words += ["--norm-record-interval", str(config.record_interval)]
+    return words
 
 
 def number_of_test_set(config: DictConfig, test_set: str) -> int:

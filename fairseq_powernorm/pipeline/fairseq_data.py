@@ -36,7 +36,7 @@ def check_lengths(name: str, dataset, positions: tuple[int, int], max_tokens: in
     sides = ("source", dataset.src_sizes), ("target", dataset.tgt_sizes)
     for (side, sizes), most in zip(sides, positions, strict=True):
         limits = {f"--max-{side}-positions": most, "--max-tokens": max_tokens or most}
-        flag = min(limits, key=limits.get)
+        flag = min(limits, key=limits.__getitem__)
         for number, size in enumerate(sizes.tolist() if sizes is not None else (), start=1):
             if size > limits[flag]:
                 raise ValueError(

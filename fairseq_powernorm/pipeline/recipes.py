@@ -74,18 +74,20 @@ def plan_recipe(options: argparse.Namespace, command: str) -> list[Command | Job
     output = options.output or options.runs / options.recipe / "table"
     chosen = ["--recipe", options.recipe, "--runs", str(options.runs)]
     table = ["scripts/table.sh", *chosen, "--output", str(output)]
+    report = ["--runs", str(options.runs / options.recipe)]
     return [
         Command((*config.recipe.prepare, *(["--from", str(options.source)] if options.source else [])), dry_run=True),
         Jobs(tuple(jobs), min(options.jobs or fitting, len(jobs)), gpus, devices),
         Command((*table, *with_overrides(overrides), "--command", command)),
         Command(("scripts/curves.sh", *chosen, "--output", f"{output}_curves")),
+        Command((sys.executable, "-m", "fairseq_powernorm.report.command", *report, "--force", "--command", command)),
     ]
 
 
 def plan_table1(options: argparse.Namespace, command: str) -> Plan:
-    """Makes Table 1 of the PowerNorm paper: LN, BN, PN-V and PN by one recipe over several seeds, from the archives to
-    the scores, next to the paper's figures. iwslt14_de_en needs one GPU, wmt14_en_de_big several, multi30k_de_en
-    hours on two CPU cores. Stopped or killed at any point, the same command continues."""
+    """Makes Table 1 of the PowerNorm paper: LN, BN, PN-V, PN, DS-Init and Fixup by one recipe over several seeds, from
+    the archives to the scores, next to the paper's figures. iwslt14_de_en needs one GPU, wmt14_en_de_big several,
+    multi30k_de_en hours on two CPU cores. Stopped or killed at any point, the same command continues."""
     return plan_recipe(options, command)
 
 
@@ -97,7 +99,8 @@ def plan_batch_sizes(options: argparse.Namespace, command: str) -> Plan:
         ValueError, OSError: as :func:`plan_recipe`; a number of passes that does not divide the update.
     """
     update = compose_run(options.recipe, options.norms[0], overrides=options.override).batch.tokens_per_update
-    steps, tables = [], []
+    steps: list[Command | Jobs] = []
+    tables = []
     for passes in options.passes:
         if update % passes:
             raise ValueError(f"{passes} passes do not divide an update of {update} tokens")

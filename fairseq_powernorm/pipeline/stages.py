@@ -27,7 +27,7 @@ from .commands import (
     score_arguments,
     train_arguments,
 )
-from .configuration import label_of, tokens_warning
+from .configuration import label_of, row_of, tokens_warning
 from .inputs import check_data, check_devices, check_inputs, read_references
 from .run_folder import check_same_run, check_same_test_set, store_config, with_fingerprint, write_texts
 
@@ -69,7 +69,7 @@ def train(config: DictConfig, folder: Path) -> None:
     last = load_checkpoint(folder / "checkpoints" / "checkpoint_last.pt", mmap=True)
     content = {
         "recipe": config.recipe.name,
-        "norm": config.norm.name,
+        "norm": row_of(config),
         "seed": config.seed,
         "updates": number_of_updates(last),
         "train_seconds": float(last["extra_state"]["previous_training_time"]),

@@ -1,5 +1,6 @@
 """The table of results as Markdown, with all that a reader needs to check or repeat it."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from ..norms.registry import declarations
@@ -31,22 +32,32 @@ def to_markdown(
     runs = sorted((run for run in runs if set(run.scores) & set(tables)), key=lambda run: (rank(run.norm), run.seed))
     lines = [f"# {runs[0].recipe}"]
     for test_set, rows in tables.items():
-        columns = _columns(rows, baseline)
+        heading, *cells = cells_of(rows, baseline)
         lines += ["", f"## {test_set}", ""]
-        lines.append(f"| {' | '.join(columns)} |")
-        lines.append("|---" * len(columns) + "|")
-        lines += [f"| {' | '.join(cell(row) for cell in columns.values())} |" for row in rows]
-        lines += ["", *_sources(rows, next(run for run in runs if test_set in run.scores))]
+        lines.append(f"| {' | '.join(heading)} |")
+        lines.append("|---" * len(heading) + "|")
+        lines += [f"| {' | '.join(row)} |" for row in cells]
+        lines += ["", *sources_of(rows, next(run for run in runs if test_set in run.scores))]
         if published is not None and any(row.published is not None for row in rows):
             brackets = any(row.published_difference is not None for row in rows)
             meaning = f"; in brackets the difference to its {short(baseline)}" if brackets else ""
             lines.append(f"- published (not ours): {f'{published.source}{meaning}'.removesuffix('.')}.")
+            shown = {row.norm for row in rows if row.published is not None}
+            lines += [f"- published for {norm}: {note}." for norm, note in published.notes.items() if norm in shown]
         baseline_seeds = next((row.seeds for row in rows if row.norm == baseline), ())
         for row in rows:
             if row.shared_seeds and not row.shared_seeds == row.seeds == baseline_seeds:
                 shared = ", ".join(map(str, row.shared_seeds))
                 lines.append(f"- Δ and p of {row.norm} are over the seeds that {baseline} has too: {shared}.")
-    lines += ["", "## How", ""]
+    lines += ["", "## How", "", *how_made(tables, runs, baseline, command)]
+    return "\n".join(lines) + "\n"
+
+
+def how_made(
+    tables: Mapping[str, Sequence[Row]], runs: Sequence[Run], baseline: str = "layer", command: str = ""
+) -> list[str]:
+    """The lines that say what the figures are and where they are from; arguments as of :func:`to_markdown`."""
+    lines = []
     if any(len(row.seeds) > 1 for rows in tables.values() for row in rows):
         lines.append("- ± one standard deviation of the sample over the seeds; updates and train time are means.")
     if any(row.p_values for rows in tables.values() for row in rows):
@@ -63,9 +74,13 @@ def to_markdown(
     lines.append(_provenance("Commit", [(run, f"`{run.commit}`") for run in runs]))
     lines.append(_provenance("Hardware", [(run, run.hardware) for run in runs]))
     lines.append(_provenance("Versions", [(run, _versions(run)) for run in runs]))
-    if command:
-        lines.append(f"- Reproduce: `{command}`")
-    return "\n".join(lines) + "\n"
+    return [*lines, *([f"- Reproduce: `{command}`"] if command else [])]
+
+
+def cells_of(rows: Sequence[Row], baseline: str) -> list[list[str]]:
+    """The table of one test set as text: the headings, then a line a norm."""
+    columns = _columns(rows, baseline)
+    return [[*columns], *([cell(row) for cell in columns.values()] for row in rows)]
 
 
 def short(norm: str) -> str:
@@ -84,9 +99,9 @@ def _columns(rows: Sequence[Row], baseline: str) -> dict[str, Callable[[Row], st
     if any(row.published is not None for row in rows):
         columns["published (not ours)"] = _published
     for protocol in rows[0].further_bleu:
-        columns[f"BLEU {protocol}"] = lambda row, protocol=protocol: _spread(row.further_bleu[protocol])
+        columns[f"BLEU {protocol}"] = functools.partial(_further_bleu, protocol)
     if all(row.chrf is not None for row in rows):
-        columns["chrF2"] = lambda row: _spread(row.chrf)
+        columns["chrF2"] = lambda row: "–" if row.chrf is None else _spread(row.chrf)
     return columns | {
         "seeds": lambda row: ", ".join(map(str, row.seeds)),
         "updates": lambda row: f"{row.updates:.0f}",
@@ -97,6 +112,10 @@ def _columns(rows: Sequence[Row], baseline: str) -> dict[str, Callable[[Row], st
 def _spread(spread: Spread) -> str:
     deviation = "" if spread.standard_deviation is None else f" ± {spread.standard_deviation:.2f}"
     return f"{spread.mean:.2f}{deviation}"
+
+
+def _further_bleu(protocol: str, row: Row) -> str:
+    return _spread(row.further_bleu[protocol])
 
 
 def _published(row: Row) -> str:
@@ -112,7 +131,7 @@ def _shown_scores(rows: Sequence[Row], run: Run) -> dict[str, Score]:
     return {"BLEU": run.score(test_set), **further}
 
 
-def _sources(rows: Sequence[Row], run: Run) -> list[str]:
+def sources_of(rows: Sequence[Row], run: Run) -> list[str]:
     """The signature of every column of scores; all runs have the same ones."""
     lines = []
     for heading, score in _shown_scores(rows, run).items():

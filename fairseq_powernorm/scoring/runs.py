@@ -16,7 +16,7 @@ from .protocols import protocol_named, text_suffix
 
 logger = logging.getLogger(__name__)
 
-RUN_FIELDS = {
+RUN_FIELDS: dict[str, type | tuple[type, ...]] = {
     "recipe": str,
     "norm": str,
     "seed": int,

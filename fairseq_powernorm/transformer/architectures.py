@@ -5,6 +5,7 @@ from fairseq.models.transformer.transformer_legacy import base_architecture
 from omegaconf import OmegaConf
 
 from ..flags import fill_in_defaults
+from ..init_flags import fill_in_init_defaults
 from .hydra_flags import as_command_line
 from .model import MODEL_NAME, PowerNormTransformerModel
 from .norm_flags_of_checkpoints import inherit_norm_flags
@@ -36,7 +37,8 @@ def preset(args, channels: int, ffn: int, heads: int, layers: int, dropout: floa
         dropout: dropout of residual branches and embeddings; attention and activation dropout are 0.1.
 
     Raises:
-        FlagError: see :func:`fairseq_powernorm.flags.fill_in_defaults`; or a checkpoint to fine-tune cannot be read.
+        FlagError: see :func:`fairseq_powernorm.flags.fill_in_defaults` and
+            :func:`fairseq_powernorm.init_flags.fill_in_init_defaults`; or a checkpoint to fine-tune cannot be read.
     """
     if OmegaConf.is_config(args):
         flags = as_command_line(PowerNormTransformerModel, args)
@@ -53,6 +55,7 @@ def preset(args, channels: int, ffn: int, heads: int, layers: int, dropout: floa
     set_default(args, "activation_dropout", 0.1)
     inherit_norm_flags(args)
     fill_in_defaults(args)
+    fill_in_init_defaults(args)
     base_architecture(args)
 
 

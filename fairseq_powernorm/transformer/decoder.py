@@ -42,7 +42,7 @@ class PowerNormTransformerDecoder(TransformerDecoderBase):
     def build_decoder_layer(self, cfg, no_encoder_attn: bool = False) -> nn.Module:
         """Builds one layer with norms of its own."""
         sites = (self.spec.self_attn, self.spec.cross_attn, self.spec.ffn)
-        norms = (build_from_spec(site, cfg.decoder.embed_dim) for site in sites)
+        norms = (site and build_from_spec(site, cfg.decoder.embed_dim) for site in sites)
         return wrap_layer(PowerNormTransformerDecoderLayer(cfg, *norms, no_encoder_attn=no_encoder_attn), cfg)
 
     def extract_features_scriptable(

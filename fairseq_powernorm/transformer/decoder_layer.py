@@ -4,9 +4,10 @@ from fairseq.modules.transformer_layer import TransformerDecoderLayerBase
 from torch import Tensor
 
 from ..norms.token_norm import TokenNorm, hand_padding_mask
+from .residual_connections import ChosenResidual
 
 
-class PowerNormTransformerDecoderLayer(TransformerDecoderLayerBase):
+class PowerNormTransformerDecoderLayer(ChosenResidual, TransformerDecoderLayerBase):
     """A stock decoder layer whose norms are given.
 
     Attributes:
@@ -19,7 +20,7 @@ class PowerNormTransformerDecoderLayer(TransformerDecoderLayerBase):
         self,
         cfg,
         self_attn_norm: TokenNorm,
-        cross_attn_norm: TokenNorm,
+        cross_attn_norm: TokenNorm | None,
         ffn_norm: TokenNorm,
         no_encoder_attn: bool = False,
     ):
@@ -51,6 +52,8 @@ class PowerNormTransformerDecoderLayer(TransformerDecoderLayerBase):
     ):
         """As the stock layer: x (T, B, C), self_attn_padding_mask (B, T) or None → (T, B, C), attention, state."""
         norms = (self.self_attn_layer_norm, self.encoder_attn_layer_norm, self.final_layer_norm)
+        attends = self.encoder_attn is not None and encoder_out is not None
+        self.expect_branches(("self_attn", "encoder_attn", "ffn") if attends else ("self_attn", "ffn"))
         with hand_padding_mask(self_attn_padding_mask, *norms):
             return super().forward(
                 x,

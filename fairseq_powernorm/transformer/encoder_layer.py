@@ -4,9 +4,10 @@ from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from torch import Tensor
 
 from ..norms.token_norm import TokenNorm, hand_padding_mask
+from .residual_connections import ChosenResidual
 
 
-class PowerNormTransformerEncoderLayer(TransformerEncoderLayerBase):
+class PowerNormTransformerEncoderLayer(ChosenResidual, TransformerEncoderLayerBase):
     """A stock encoder layer whose norms are given.
 
     Attributes:
@@ -27,5 +28,6 @@ class PowerNormTransformerEncoderLayer(TransformerEncoderLayerBase):
 
     def forward(self, x: Tensor, encoder_padding_mask: Tensor | None, attn_mask: Tensor | None = None):
         """As the stock layer: x (T, B, C), encoder_padding_mask (B, T) or None → (T, B, C)."""
+        self.expect_branches(("self_attn", "ffn"))
         with hand_padding_mask(encoder_padding_mask, self.self_attn_layer_norm, self.final_layer_norm):
             return super().forward(x, encoder_padding_mask, attn_mask)

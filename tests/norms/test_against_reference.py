@@ -9,7 +9,7 @@ from fairseq_powernorm import build_norm
 from fairseq_powernorm.functional import reference
 from fairseq_powernorm.norms.batch_norm import BatchNorm
 from fairseq_powernorm.norms.pn_v import SquareMeanNorm
-from fairseq_powernorm.norms.registry import NORMS, build_from_spec, norms_with
+from fairseq_powernorm.norms.registry import NORMS, build_from_spec, norms_with, settings_of
 from fairseq_powernorm.norms.spec import NormSpec
 
 CHANNELS, EPS, ALPHA_FWD, ALPHA_BWD = 6, 1e-3, 0.8, 0.7
@@ -36,9 +36,12 @@ def reference_of(norm, rows, padding, state, warming_up):
     """Output and backward pass by the norm's declared reference, which is given what it takes."""
     function = norm.declaration.reference
     given = {"state": state, "warming_up": warming_up, "eps": norm.eps, "alpha_fwd": ALPHA_FWD, "alpha_bwd": ALPHA_BWD}
+    given |= norm.__dict__.get("own_values", {})
+    given |= {key: value.detach() for key, value in norm.named_parameters() if key not in ("weight", "bias")}
     taken = {name: value for name, value in given.items() if name in inspect.signature(function).parameters}
-    bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias
-    return function(rows, padding, norm.weight.detach(), bias.detach(), **taken)
+    weight = rows.new_ones(CHANNELS) if norm.weight is None else norm.weight.detach()
+    bias = rows.new_zeros(CHANNELS) if norm.bias is None else norm.bias.detach()
+    return function(rows, padding, weight, bias, **taken)
 
 
 def cases():
@@ -54,7 +57,8 @@ def cases():
 def test_follows_the_reference_over_many_steps(name, groups, warmup):
     settings = {"eps": EPS, "alpha_fwd": ALPHA_FWD, "alpha_bwd": ALPHA_BWD}
     settings |= {"group_scaling": groups, "warmup_updates": warmup}
-    norm = build_from_spec(NormSpec(name, **settings), CHANNELS).double()
+    own = {"updates": 12} if "updates" in settings_of(name) else {}  # so that a schedule is under way
+    norm = build_from_spec(NormSpec(name, **settings, own=own), CHANNELS).double()
     for parameter in norm.parameters():
         torch.nn.init.normal_(parameter, parameter.mean().item(), 0.3)
     state = reference.start_state(CHANNELS)
@@ -135,15 +139,21 @@ def test_a_jump_beyond_theorem_4_by_hand():
     torch.testing.assert_close(norm.gradient_projection, torch.tensor([55 / 1250], dtype=torch.float64))
 
 
-@pytest.mark.parametrize("name", [name for name, norm in NORMS.items() if issubclass(norm, BatchNorm | SquareMeanNorm)])
+BY_CONSTANTS = (BatchNorm.normalize_by, SquareMeanNorm.normalize_by)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, norm in NORMS.items() if getattr(norm, "normalize_by", None) in BY_CONSTANTS]
+)
 def test_evaluation_uses_running_statistics_and_is_differentiable(name):
     norm = build_norm(name, 5).double().eval()
     for buffer in norm.buffers():
         if buffer.is_floating_point():
             torch.nn.init.uniform_(buffer, 0.5, 2)
     x = torch.randn(3, 2, 5, dtype=torch.float64, requires_grad=True)
-    deviation = norm.running_var if name == "batch" else norm.running_square_mean
-    mean = norm.running_mean if name == "batch" else 0
+    centred = issubclass(NORMS[name], BatchNorm)
+    deviation = norm.running_var if centred else norm.running_square_mean
+    mean = norm.running_mean if centred else 0
     expected = norm.weight * (x - mean) / torch.sqrt(deviation + norm.eps) + norm.bias
     torch.testing.assert_close(norm(x), expected)
     assert torch.autograd.gradcheck(norm, (x,))

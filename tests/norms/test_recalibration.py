@@ -16,6 +16,7 @@ from fairseq_powernorm.norms.batch_statistics import BatchStatisticsNorm
 from fairseq_powernorm.norms.pn_v import SquareMeanNorm
 from fairseq_powernorm.norms.recalibration import gather_statistics, norms_with_statistics
 from fairseq_powernorm.norms.registry import NORMS
+from fairseq_powernorm.norms.rep_batch_norm import RepBatchNorm
 
 WITH_STATISTICS = [name for name, norm in NORMS.items() if norm.statistics]
 DIVIDING_BY_PSI = [name for name in WITH_STATISTICS if issubclass(NORMS[name], SquareMeanNorm)]
@@ -54,11 +55,12 @@ def scaled(tokens, groups, eps=1e-5):
     return (wide / (wide.square().mean(dim=-1, keepdim=True) + eps).sqrt()).flatten(1)
 
 
-def by_hand(made, groups):
-    """The three statistics in float64: sums over batches, weighted by their tokens."""
+def by_hand(made, groups, norm):
+    """The three statistics in float64: sums over batches, weighted by their tokens; RepBN's variances by n − 1."""
+    correction = 1 if isinstance(norm, RepBatchNorm) else 0
     rows = [scaled(x.double()[~mask.t()], groups) for x, mask in made]
     total = sum(len(tokens) for tokens in rows)
-    centred = [(tokens - tokens.mean(dim=0)).square().mean(dim=0) for tokens in rows]
+    centred = [tokens.var(dim=0, correction=correction) for tokens in rows]
     return {
         "running_square_mean": sum(tokens.square().sum(dim=0) for tokens in rows) / total,
         "running_mean": sum(tokens.sum(dim=0) for tokens in rows) / total,
@@ -90,7 +92,7 @@ def test_against_float64_by_hand(name, groups):
     norm, made = trained(name, groups), batches()
     before = copy.deepcopy(norm.state_dict())
     found, _ = gather(norm, made)
-    expected = by_hand(made, groups)
+    expected = by_hand(made, groups, norm)
     for key, value in found.items():
         assert value.dtype == torch.float32
         torch.testing.assert_close(value.double(), expected[key], rtol=2e-6, atol=2e-6)
@@ -181,7 +183,7 @@ def test_low_precision_is_summed_in_more(name, dtype):
     norm = trained(name).to(dtype)
     made = [(x.to(dtype), mask) for x, mask in batches()]
     found, (y, *_) = gather(norm, made)
-    expected = by_hand(made, 0)
+    expected = by_hand(made, 0, norm)
     assert y.dtype == dtype
     for key, value in found.items():
         assert value.dtype == torch.float32
@@ -224,7 +226,7 @@ def test_an_exception_leaves_all_as_before(name):
     assert_unchanged(model, before)  # evaluation again
     found, _ = gather(model.first, made)
     for key, value in found.items():
-        torch.testing.assert_close(value.double(), by_hand(made, 0)[key], rtol=2e-6, atol=2e-6)
+        torch.testing.assert_close(value.double(), by_hand(made, 0, model.first)[key], rtol=2e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", WITH_STATISTICS)
@@ -271,7 +273,7 @@ def test_recomputation_is_no_second_batch(name, reentrant):
             y = checkpoint(lambda x, mask: x.square() * norm(x, mask), x, mask, use_reentrant=reentrant)
             if number == 2:  # were every batch counted twice, the mean would not show it
                 y.sum().backward()
-    expected = by_hand(made, 0)
+    expected = by_hand(made, 0, norm)
     for key in norm.running_statistics:
         torch.testing.assert_close(getattr(norm, key).double(), expected[key], rtol=2e-6, atol=2e-6)
     assert_unchanged(norm, before, but=norm.running_statistics)  # ν has not moved either

@@ -12,6 +12,7 @@ from fairseq_powernorm.norms.registry import (
     declarations,
     markdown_table,
     norms_with,
+    own_flags,
     settings_of,
 )
 from fairseq_powernorm.norms.spec import NormSpec
@@ -56,6 +57,8 @@ def test_options_of_torchs_norms(name):
     ("name", "settings", "message"),
     [
         ("layer", {"alpha_fwd": 0.9}, "'layer' takes eps; got alpha_fwd"),
+        ("none", {"eps": 1e-5}, "'none' takes no settings; got eps"),
+        ("none", {"elementwise_affine": True}, "NoNorm has no affine parameters, got elementwise_affine=True"),
         ("batch", {"alpha_bwd": 0.9}, "'batch' takes eps, alpha_fwd, group_scaling, sync; got alpha_bwd"),
         ("pn-v", {"warmup_updates": 3}, "got warmup_updates"),
         ("power-released", {"sync": True}, "got sync"),
@@ -71,6 +74,13 @@ def test_options_of_torchs_norms(name):
         ("batch", {"group_scaling": 3}, "divides 4 channels, got 3"),
         ("batch", {"group_scaling": -2}, "got -2"),
         ("batch", {"group_scaling": "heads"}, "got heads"),
+        ("group", {"count": 3}, "expected count to divide 4 channels, got 3"),
+        ("group", {"count": 0}, "expected count to be a whole number, 1 or more, got 0"),
+        ("group", {"count": 2.0}, "expected count to be a whole number, 1 or more, got 2.0"),
+        ("group", {"count": True}, "got True"),
+        ("dynamic-tanh", {"alpha": 0.0}, "expected alpha to be a finite number above 0, got 0.0"),
+        ("dynamic-tanh", {"eps": 1e-5}, "'dynamic-tanh' takes alpha; got eps"),
+        ("dynamic-erf", {"shift": float("inf")}, "expected shift to be a finite number, got inf"),
     ],
 )
 def test_bad_settings_are_named(name, settings, message):
@@ -85,11 +95,13 @@ def test_no_channels():
 
 @pytest.mark.parametrize("name", available_norms())
 def test_a_spec_gives_each_norm_the_settings_that_it_takes(name):
-    spec = NormSpec(name, eps=1e-3, alpha_fwd=0.5, alpha_bwd=0.6, warmup_updates=7, group_scaling=2, sync=True)
+    own = {own.keyword: own.default for own in own_flags().values() if name in own.norms}
+    shared = {"eps": 1e-3, "alpha_fwd": 0.5, "alpha_bwd": 0.6, "warmup_updates": 7, "group_scaling": 2, "sync": True}
+    spec = NormSpec(name, **shared, own=own)
     norm = build_from_spec(spec, 4)
     for setting in set(settings_of(name)) - {"sync"}:
-        assert getattr(norm, setting) == getattr(spec, setting)
-    assert norm.eps == 1e-3
+        expected = spec.own[setting] if setting in spec.own else getattr(spec, setting)
+        assert norm.own_values[setting] == expected if setting in spec.own else getattr(norm, setting) == expected
 
 
 def test_power_counts_updates_that_it_is_told():

@@ -85,6 +85,24 @@ def test_running_statistics_move_once_by_the_mean_over_tokens(name):
         torch.testing.assert_close(getattr(norm, key), value)
 
 
+def test_the_windows_of_unified_take_one_value_an_update():
+    """The quadratic mean of all its micro-batches, and Λ; while they pass, windows and counter are those of before."""
+    norm = build_norm("unified", CHANNELS, window=3).double()
+    for update in range(5):
+        rows, grad, padding = batch(update)
+        padding[:] = False
+        with one_update(norm):
+            before = buffers(norm)
+            for start, end in itertools.pairwise((0, 5, 9, 20)):
+                output, _ = run(norm, rows[start:end], grad[start:end], padding[start:end])
+            assert_same(buffers(norm), before)
+        slot = (update + 1) % 3
+        torch.testing.assert_close(norm.square_mean_window[slot], rows.square().mean(0))
+        assert norm.num_updates == update + 1 and norm.gradient_window[slot].ne(0).all()
+        if update < 3:  # while the window fills, a micro-batch is divided by its own root
+            torch.testing.assert_close(output, rows[9:] / (rows[9:].square().mean(0) + norm.eps).sqrt())
+
+
 @pytest.mark.parametrize("name", BATCH_NORMS)
 def test_a_single_batch_is_as_without_the_block(name):
     plain, within = build_norm(name, CHANNELS), build_norm(name, CHANNELS)

@@ -18,8 +18,10 @@ def test_every_norm_has_a_file():
     assert set(choices("norm")) >= set(available_norms()) == chosen
 
 
-@pytest.mark.parametrize("norm", choices("norm"))
-@pytest.mark.parametrize("recipe", choices("recipe"))
+@pytest.mark.parametrize(
+    ("recipe", "norm"),
+    [*((recipe, "power") for recipe in choices("recipe")), *(("multi30k_de_en", norm) for norm in choices("norm"))],
+)
 def test_every_recipe_parses(recipe, norm):
     config = compose_run(recipe, norm, seed=7)
     arguments = train_arguments(config, "runs/x")
@@ -36,9 +38,8 @@ def test_every_recipe_parses(recipe, norm):
 def test_norms_differ_in_their_norm_alone(recipe):
     """Hyper-parameters are the same for every norm, as in the paper."""
     flags = [dict(compose_run(recipe, norm).train) for norm in choices("norm")]
-    own = {"norm-type", "norm-group-scaling", "norm-warmup-updates"}
     for other in flags:
-        assert {key for key in other if other[key] != flags[0].get(key)} <= own
+        assert all(key.startswith("norm-") for key in other if other[key] != flags[0].get(key))
 
 
 TABLE_1 = {  # Shen et al. 2020: G, warm-up, whether statistics are taken over all devices
@@ -129,7 +130,10 @@ def test_where_a_run_lives():
     ("arguments", "message"),
     [
         ({"recipe": "wmt99"}, "unknown recipe 'wmt99'; known: demo_de_en, "),
-        ({"recipe": "demo_de_en", "norm": "instance"}, "unknown norm 'instance'; known: batch, batch-plain, layer, "),
+        (
+            {"recipe": "demo_de_en", "norm": "instance"},
+            "unknown norm 'instance'; known: batch, batch-plain, ",
+        ),
         ({"recipe": "demo_de_en", "hardware": "tpu"}, "unknown hardware 'tpu'"),
         ({"recipe": "demo_de_en", "overrides": ["train.dropuot=1"]}, r"append to your config use \+train.dropuot=1"),
         ({"recipe": "demo_de_en", "overrides": ["nonsense"]}, "configuration: "),

@@ -1,0 +1,101 @@
+"""The flags of settings that one norm alone has, made from what the norms declare.
+
+A norm's class lists them with help and range (:class:`~.norms.declaration.Setting`); here each becomes a flag named
+after norm and keyword. (No ``from __future__ import annotations`` here: see :mod:`.flags`.)
+"""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from .norms.declaration import Setting
+from .norms.registry import NORMS, flag_of, own_flags
+
+AUTO = "auto"
+"""``--norm-group-scaling`` and ``--norm-warmup-updates``: as the rows of the paper's Table 1 had it. Of a norm's own
+setting: its authors' share of the training."""
+
+OWN_FLAGS = own_flags()
+
+
+class FlagError(ValueError, SystemExit):
+    """A flag that contradicts another one. Caught or not, it is a ``ValueError``; a command that nobody guards ends
+    with its one line and exit status 1 rather than with a traceback (Python treats ``SystemExit`` so)."""
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.code = f"fairseq_powernorm: error: {message}"
+
+
+def reader_of(setting: Setting) -> Callable[[str], Any]:
+    """A parser of a norm's own setting, for argparse."""
+
+    def read(text: str):
+        if text == setting.word:
+            return text
+        try:
+            value = setting.kind(text)
+            setting.check("it", value)
+        except ValueError:
+            word = "" if setting.word is None else f", or {setting.word!r}"
+            raise argparse.ArgumentTypeError(f"expected {setting.expected}{word}, got {text}") from None
+        return value
+
+    return read
+
+
+def add_own_flags(parser) -> None:
+    """Declares the flags of the settings that one norm alone has, norm by norm."""
+    for flag, own in OWN_FLAGS.items():
+        setting, option = own.setting, f"--{flag.replace('_', '-')}"
+        default = own.default
+        if setting.share_of_training is not None:
+            otherwise = "" if setting.otherwise is None else f", or {setting.otherwise} without it"
+            default = f"auto, {setting.share_of_training:.0%} of --max-update{otherwise}".replace("%", "%%")
+        elif setting.heads:
+            default = "heads, as many as attention has"
+        words = f"[{', '.join(own.norms)}] {setting.help}"
+        if setting.kind is bool:
+            parser.add_argument(option, action="store_true", help=words)
+        elif setting.choices:
+            parser.add_argument(option, choices=setting.choices, help=f"{words} (default: {default})")
+        else:
+            start = {} if setting.word is None else {"default": setting.word}
+            metavar = "N" if setting.kind is int else "X"
+            parser.add_argument(
+                option, type=reader_of(setting), metavar=metavar, help=f"{words} (default: {default})", **start
+            )
+
+
+def resolve_own_flags(args, chosen: set[str]) -> None:
+    """Puts a number in the place of ``auto`` in the norms' own settings: a share of ``--max-update``, rounded.
+
+    Args:
+        args: changed in place.
+        chosen: the norms of the model.
+
+    Raises:
+        FlagError: a norm that is chosen needs the length of the training.
+    """
+    for flag, own in OWN_FLAGS.items():
+        if getattr(args, flag) != AUTO:
+            continue
+        length, setting = getattr(args, "max_update", None) or 0, own.setting
+        if not chosen & set(own.norms):
+            setattr(args, flag, own.default)
+        elif length:
+            setattr(args, flag, round(setting.share_of_training * length))
+        elif setting.otherwise is None:
+            raise FlagError(f"--{flag.replace('_', '-')} auto is a share of --max-update, which is not given")
+        else:
+            setattr(args, flag, setting.otherwise)
+
+
+def own_values(args, stack: str, name: str) -> dict[str, Any]:
+    """The settings that the norm ``name`` alone has, by their keywords, for a stack with its number of heads."""
+    if name not in NORMS:
+        return {}
+    flags = {keyword: flag_of(name, keyword) for keyword in NORMS[name].own_settings}
+    values = {keyword: getattr(args, flag, OWN_FLAGS[flag].default) for keyword, flag in flags.items()}
+    heads = getattr(args, f"{stack}_attention_heads")
+    return {keyword: heads if value == "heads" else value for keyword, value in values.items()}
