@@ -110,8 +110,6 @@ def _settings(norm: nn.Module) -> dict[str, Any]:
         settings["eps"] = eps
     if getattr(norm, "momentum", None) is not None:
         settings["alpha_fwd"] = 1 - norm.momentum
-    if isinstance(norm, nn.SyncBatchNorm):
-        settings["sync"] = True
     return settings
 
 

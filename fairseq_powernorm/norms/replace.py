@@ -45,6 +45,7 @@ def replace_norms(
     the old one computes γ ⊙ (x normalised over its channels) + β, and from torch's BatchNorm to ``batch``, with its
     statistics and momentum; ε goes with them. (Where a class keeps γ − 1, as Gemma's does, γ is a new Parameter.)
     Everywhere else they start at 1 and 0. The log says which. A norm without γ, or a LayerNorm without β, gets none.
+    A SyncBatchNorm gets a norm with ``sync``.
 
     ``torch.nn.TransformerEncoderLayer`` computes LayerNorm by itself in evaluation (its fast path), from
     ``norm1.weight`` and without calling the norm: that is switched off in layers whose norms were replaced.
@@ -159,6 +160,8 @@ def _replacement(
         options["elementwise_affine"] = False
     elif isinstance(old, nn.LayerNorm) and known.bias is None and NORMS[name].has_bias:
         options["bias"] = False
+    if isinstance(old, nn.SyncBatchNorm) and "sync" in settings_of(name):
+        options["sync"] = True
     kept = known.normalizes is not None and known.normalizes == NORMS[name].declaration.normalizes
     if kept:
         options |= {key: value for key, value in known.settings.items() if key in settings_of(name)}

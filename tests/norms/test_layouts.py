@@ -91,6 +91,7 @@ def test_copies_have_the_layout(name, tmp_path):
 
 @pytest.mark.parametrize("name", WITH_STATISTICS)
 def test_layouts_compile_without_a_graph_break(name):
+    torch.compiler.reset()  # one function for all norms, which is compiled for each
     norm = build_norm(name, 6, channel_dim=1)
     eager = copy.deepcopy(norm)
     compiled = torch.compile(norm, backend="aot_eager", fullgraph=True)

@@ -22,6 +22,7 @@ from fairseq_powernorm import (
     replace_norms,
 )
 from fairseq_powernorm.norms.registry import NORMS as REGISTRY
+from fairseq_powernorm.norms.registry import norms_with
 from fairseq_powernorm.norms.token_norm import TokenNorm
 
 WITH_STATISTICS = [name for name in available_norms() if REGISTRY[name].statistics]
@@ -191,6 +192,13 @@ def test_a_norm_alone_and_a_norm_of_ours():
     assert isinstance(again, BatchNorm) and again.channel_dim == 1 and again.batch_first
 
 
+@pytest.mark.parametrize("name", norms_with("sync"))
+def test_synchronised_norms_stay_so(name):
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(images())
+    replace_norms(model, name, batch_first=True, classes=nn.SyncBatchNorm)
+    assert "sync=True" in repr(model[1]) and model[1].channel_dim == 1
+
+
 # γ, β and statistics
 
 
@@ -335,7 +343,7 @@ def test_padding_changes_no_training(name):
         optimizer = torch.optim.SGD(model.parameters(), 1e-2)
         for _ in range(3):
             with one_update(model), padding_mask(padding):
-                model(x, src_key_padding_mask=padding)[~padding].square().sum().backward()
+                model(x, src_key_padding_mask=padding)[~padding].square().mean().backward()
             optimizer.step()
             optimizer.zero_grad()
     for key, value in first.state_dict().items():
