@@ -61,7 +61,7 @@ def inherit_norm_flags(args: argparse.Namespace) -> None:
 
 def norms_of(flags: argparse.Namespace) -> dict[str, Any]:
     """All that decides what the norms of a model compute, by site: name and the settings that the norm takes."""
-    norms: dict[str, Any] = {"position": flags.norm_position}
+    norms: dict[str, Any] = {"position": flags.norm_position, "depth scaling": flags.norm_depth_scaling}
     for stack in ("encoder", "decoder"):
         for site, spec in vars(stack_spec(flags, stack)).items():
             if spec is not None and not (site == "output" and flags.norm_position == "post"):
