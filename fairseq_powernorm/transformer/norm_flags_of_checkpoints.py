@@ -16,7 +16,7 @@ from ..checkpoints.resume import LAST_NAME
 from ..flags import DEFAULTS, stack_spec
 from ..norms.registry import FOLDED, settings_of
 from ..norms.spec import NormSpec
-from ..own_flags import AUTO, FlagError
+from ..own_flags import AUTO, OWN_FLAGS, FlagError
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,8 @@ def flags_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
 
 
 def inherit_norm_flags(args: argparse.Namespace) -> None:
-    """Gives the norm flags that a fine-tuning's command line leaves open, or at ``auto``, the checkpoint's values.
+    """Gives the norm flags that a fine-tuning's command line leaves open, or at ``auto``, the checkpoint's values; so
+    too the switches that it leaves off.
 
     Fine-tuning is ``--finetune-from-model FILE``, or ``--restore-file FILE --reset-optimizer``. A checkpoint of another
     package changes nothing.
@@ -55,7 +56,8 @@ def inherit_norm_flags(args: argparse.Namespace) -> None:
         return
     for name in INHERITED:
         given = getattr(args, name, None)
-        if given is None or given == AUTO:
+        word = OWN_FLAGS[name].setting.word if name in OWN_FLAGS else AUTO
+        if given is None or given is False or given == word:
             setattr(args, name, flags[name])
 
 
@@ -90,8 +92,10 @@ def check_same_norms(args: argparse.Namespace, path: str, fine_tuning: bool) -> 
     if flags is None or norms_of(argparse.Namespace(**flags)) == norms_of(args):
         return
     differing = [name for name in INHERITED if flags[name] != getattr(args, name)]
-    words = " ".join(f"--{name.replace('_', '-')} {flags[name]}" for name in differing if flags[name] is not None)
-    without = " or ".join(f"--{name.replace('_', '-')}" for name in differing if flags[name] is None)
+    options = {name: f"--{name.replace('_', '-')}" for name in differing}
+    given = {name: flags[name] for name in differing if flags[name] is not None and flags[name] is not False}
+    words = " ".join(options[name] if value is True else f"{options[name]} {value}" for name, value in given.items())
+    without = " or ".join(option for name, option in options.items() if name not in given)
     advice = " and ".join([*([f"add {words}"] if words else []), *([f"leave out {without}"] if without else [])])
     if fine_tuning:
         logger.warning("%s was trained with other norms; to have them, %s", path, advice)
