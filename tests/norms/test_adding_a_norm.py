@@ -197,4 +197,5 @@ def test_a_norm_that_is_added_by_the_steps_passes(root, steps, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert known.stdout.split()[:2] == ["#F0E442", "MBN"] and known.stdout.split()[3] == "True", known.stderr
+    words = known.stdout.split()
+    assert words[:2] == ["#F0E442", "MBN"] and words[3:] == ["True", "('centre',)"], known.stderr
