@@ -78,7 +78,12 @@ OWN_STATISTICS = textwrap.dedent(
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
     torch.manual_seed(0)
     ours = [build_norm(name, 5) for name, norm in NORMS.items() if norm.statistics]
-    model = torch.nn.Sequential(torch.nn.BatchNorm1d(5), *ours)
+
+    class SideBySide(torch.nn.ModuleList):
+        def forward(self, x):
+            return sum(norm(x) for norm in self)
+
+    model = SideBySide([torch.nn.BatchNorm1d(5), *ours])
     alone = copy.deepcopy(model)
     parallel = DistributedDataParallel(model)  # with torch's defaults
     for step in range(6):
