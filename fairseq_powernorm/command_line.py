@@ -15,6 +15,7 @@ from .checkpoints.io import load_checkpoint
 from .files import run_command_line
 from .kernels.operators import mode
 
+HELP = {"--help", "-h"}
 USER_DIR = str(Path(__file__).resolve().parent)
 
 
@@ -65,12 +66,32 @@ def import_command(program: str) -> ModuleType:
     return cli
 
 
+def print_help_with_model(arguments: list[str]) -> None:
+    """Prints the help of fairseq-train with the flags of the model that ``--arch`` names, and ends the process.
+
+    fairseq's own help ends the process before it knows of any model.
+    """
+    options = importlib.import_module("fairseq.options")
+    calls = []
+
+    def modify(parser) -> None:
+        calls.append(parser)
+        if len(calls) == 2:  # the second time comes when all flags are there
+            parser.print_help()
+            parser.exit()
+
+    given = [argument for argument in arguments if argument not in HELP]
+    options.parse_args_and_arch(options.get_training_parser(), with_user_dir(given), modify_parser=modify)
+
+
 def run(program: str) -> None:
     """Runs ``fairseq-PROGRAM`` on this process's arguments."""
     arguments = sys.argv[1:]
-    if not {"--help", "-h"} & set(arguments):
+    if not HELP & set(arguments):
         run_command_line(lambda: check_inputs(arguments))
     cli = import_command(program)
+    if program == "train" and HELP & set(arguments) and option(arguments, "--arch"):
+        print_help_with_model(arguments)
     if program == "validate" and option(arguments, "--task") is None:
         arguments = [*arguments, "--task", "translation"]  # fairseq-validate has no default
     sys.argv[1:] = with_user_dir(arguments)
