@@ -66,24 +66,6 @@ def import_command(program: str) -> ModuleType:
     return cli
 
 
-def print_help_with_model(arguments: list[str]) -> None:
-    """Prints the help of fairseq-train with the flags of the model that ``--arch`` names, and ends the process.
-
-    fairseq's own help ends the process before it knows of any model.
-    """
-    options = importlib.import_module("fairseq.options")
-    calls = []
-
-    def modify(parser) -> None:
-        calls.append(parser)
-        if len(calls) == 2:  # the second time comes when all flags are there
-            parser.print_help()
-            parser.exit()
-
-    given = [argument for argument in arguments if argument not in HELP]
-    options.parse_args_and_arch(options.get_training_parser(), with_user_dir(given), modify_parser=modify)
-
-
 def run(program: str) -> None:
     """Runs ``fairseq-PROGRAM`` on this process's arguments."""
     arguments = sys.argv[1:]
@@ -91,7 +73,8 @@ def run(program: str) -> None:
         run_command_line(lambda: check_inputs(arguments))
     cli = import_command(program)
     if program == "train" and HELP & set(arguments) and option(arguments, "--arch"):
-        print_help_with_model(arguments)
+        given = [argument for argument in arguments if argument not in HELP]
+        importlib.import_module(".transformer.training_help", __package__).print_help(with_user_dir(given))
     if program == "validate" and option(arguments, "--task") is None:
         arguments = [*arguments, "--task", "translation"]  # fairseq-validate has no default
     sys.argv[1:] = with_user_dir(arguments)

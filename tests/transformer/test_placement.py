@@ -12,6 +12,7 @@ from torch import nn
 
 from fairseq_powernorm.checkpoints import fold
 from fairseq_powernorm.norms.folded import FoldedNorm
+from fairseq_powernorm.transformer.export import ExportableEncoder
 
 OFF = ["--dropout", "0", "--attention-dropout", "0", "--activation-dropout", "0"]
 BARE = ["--norm-group-scaling", "0", "--norm-warmup-updates", "0"]
@@ -145,3 +146,13 @@ def test_incremental_decoding_goes_through_all_norms(models):
     for position in range(target.size(1)):
         step = model.decoder(target[:, : position + 1], encoder_out=encoded, incremental_state=state)[0]
         torch.testing.assert_close(step[:, 0], full[:, position], rtol=1e-5, atol=1e-6)
+
+
+def test_an_exported_encoder_has_its_norms_in_place(models):
+    flags = ["--norm-position", "peri", "--norm-depth-scaling", "--encoder-norm-ffn-inner", "pn-v"]
+    model = randomized(models.build(*flags, *BARE))
+    source, lengths, _ = models.sample([7, 3, 5])
+    program = torch.export.export(ExportableEncoder(model.encoder), (source,), strict=True)
+    states, padding = program.module()(source)
+    expected = model.encoder(source, lengths)["encoder_out"][0]
+    torch.testing.assert_close(states.transpose(0, 1)[~padding], expected.transpose(0, 1)[~padding])
