@@ -32,7 +32,10 @@ ARCHITECTURES = {
         ["--arch", "transformer_wmt_en_de_big", *PRE_NORM, *DROPOUT], ["--arch", "powernorm_wmt_en_de_big"], 32_768
     ),
 }
-COMMON = ["data", "--share-all-embeddings", "--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"]
+COMMON = [
+    *("--max-update", "1000"),  # of which schedules of norms are shares
+    *("data", "--share-all-embeddings", "--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
+]
 
 
 def dictionary(types: int) -> Dictionary:

@@ -17,6 +17,7 @@ from .files import run_command_line
 from .kernels.operators import mode
 
 SPECIAL_TYPES = 4  # of every dictionary of fairseq's: begin, padding, end, unknown
+HELP = {"--help", "-h"}
 USER_DIR = str(Path(__file__).resolve().parent)
 
 
@@ -93,9 +94,12 @@ def import_command(program: str) -> ModuleType:
 def run(program: str) -> None:
     """Runs ``fairseq-PROGRAM`` on this process's arguments."""
     arguments = sys.argv[1:]
-    if not {"--help", "-h"} & set(arguments):
+    if not HELP & set(arguments):
         run_command_line(lambda: check_inputs(arguments))
     cli = import_command(program)
+    if program == "train" and HELP & set(arguments) and option(arguments, "--arch"):
+        given = [argument for argument in arguments if argument not in HELP]
+        importlib.import_module(".transformer.training_help", __package__).print_help(with_user_dir(given))
     if program == "validate" and option(arguments, "--task") is None:  # fairseq-validate has no default
         task = "language_modeling" if is_of_one_language(Path(arguments[0].split(":")[0])) else "translation"
         arguments = [*arguments, "--task", task]

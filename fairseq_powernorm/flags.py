@@ -243,7 +243,8 @@ def unused_flags(args) -> list[str]:
     users = {f"norm_{setting}": norms_with(setting) for setting in SHARED_SETTINGS}
     users |= {flag: own.norms for flag, own in OWN_FLAGS.items()}
     words = {"norm_group_scaling": AUTO} | {flag: own.setting.word for flag, own in OWN_FLAGS.items()}
-    given = [flag for flag in users if getattr(args, flag) not in (DEFAULTS[flag], words.get(flag))]
+    values = {flag: getattr(args, flag, DEFAULTS[flag]) for flag in users}  # older checkpoints lack some
+    given = [flag for flag, value in values.items() if value not in (DEFAULTS[flag], words.get(flag))]
     return [f"--{flag.replace('_', '-')}" for flag in given if not chosen_norms(args) & set(users[flag])]
 
 

@@ -49,3 +49,13 @@ def test_the_log_is_fairseqs(root, program):
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
         found.append(done.stdout.splitlines()[-1])
     assert found[0] == found[1] and "Handler" in found[0]
+
+
+def test_the_help_of_a_training_knows_the_model_s_flags(capsys, monkeypatch):
+    """fairseq's own ends before it asks the model for them."""
+    monkeypatch.setattr(sys, "argv", ["powernorm-train", "--help", "--arch", "powernorm_tiny"])
+    with pytest.raises(SystemExit) as ended:
+        commands.train()
+    text = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0
+    assert "--norm-unified-window N [unified, unified-released] updates whose" in text and "--max-update" in text

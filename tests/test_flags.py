@@ -206,3 +206,46 @@ def test_flags_that_no_norm_uses_are_named():
     ]
     assert unused_flags(filled("--norm-type", "power", "--decoder-norm-ffn", "group", *given)) == []
     assert unused_flags(filled("--norm-type", "layer")) == unused_flags(filled()) == []
+
+
+@pytest.mark.parametrize(
+    ("norm", "attributes", "settings"),
+    [
+        ("unified", {"max_update": 1080}, {"warmup_updates": 43}),
+        ("unified-released", {}, {"warmup_updates": 4000}),
+        ("progressive-rep-batch", {"max_update": 1080}, {"updates": 864, "warmup_updates": 0}),
+    ],
+)
+def test_a_schedule_is_a_share_of_the_training(norm, attributes, settings):
+    args = filled("--norm-type", norm, **attributes)
+    own = stack_spec(args, "encoder").ffn.own
+    assert {key: own[key] for key in settings} == settings
+    assert all(not isinstance(value, str) or value in ("diff", "heads") for value in own.values())
+    fill_in_defaults(args)
+    assert stack_spec(args, "encoder").ffn.own == own
+    flag = f"--norm-{norm.removesuffix('-released')}-{next(iter(settings)).replace('_', '-')}"
+    given = stack_spec(filled("--norm-type", norm, flag, "7", **attributes), "encoder").ffn.own
+    assert given[next(iter(settings))] == 7
+
+
+def test_the_inner_norm_has_the_channels_of_the_hidden_layer():
+    args = filled("--encoder-norm-ffn-inner", "group", "--norm-group-count", "8", "--norm-type", "layer")
+    assert stack_spec(args, "encoder").ffn_inner.own == {"count": 8}  # which divides 24, not 12
+    assert stack_spec(args, "decoder").ffn_inner is None
+    assert describe_stack(stack_spec(args, "encoder")).endswith("group, count 8 (ffn-inner)")
+
+
+def test_peri_ln_is_pre_norm_and_more():
+    args = filled("--norm-position", "peri", "--encoder-norm-output", "rms")
+    assert args.encoder_normalize_before and stack_spec(args, "encoder").output.name == "rms"
+
+
+def test_help_has_the_settings_of_a_norm_together():
+    parser = argparse.ArgumentParser()
+    add_norm_flags(parser)
+    families = [action.help.split("]")[0] for action in parser._actions if (action.help or "").startswith("[")]
+    assert len(families) == len(OWN_FLAGS)
+    assert [name for number, name in enumerate(families) if name not in families[:number]] == [
+        name for number, name in enumerate(families) if number == 0 or families[number - 1] != name
+    ]
+    assert "[unified, unified-released] updates whose quadratic means" in " ".join(parser.format_help().split())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import refuse_to_overwrite, run_command_line
-from ..flags import LANGUAGE_MODEL_SITES
+from ..flags import DEFAULTS, LANGUAGE_MODEL_SITES
 from .io import Checkpoint, model_flags, save_checkpoint
 from .legacy_format import Meter, load_any_format
 from .model_layout import RELEASED_BUFFERS, check_names, modernize
@@ -150,15 +150,12 @@ def norm_flags(norms: Mapping[str, Mapping[str, str]], flags: Mapping) -> dict[s
             unused = site == "output" and position == "post"
             chosen[f"{stack}_norm_{site}"] = None if unused or norm == stack_norm else norm
     return {
+        **DEFAULTS,
         **chosen,
         "decoder_norm_type": chosen.get("decoder_norm_type", chosen["norm_type"]),  # a language model has one stack
         "norm_position": position,
-        "norm_eps": 1e-5,
-        "norm_alpha_fwd": 0.9,
-        "norm_alpha_bwd": 0.9,
         "norm_warmup_updates": int(flags["warmup_updates"]) if released else 0,
         "norm_group_scaling": "heads" if released else "0",
-        "norm_sync": False,
     }
 
 

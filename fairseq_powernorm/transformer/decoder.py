@@ -10,6 +10,7 @@ from ..norms.spec import StackSpec
 from ..norms.token_norm import hand_padding_mask
 from .decoder_layer import PowerNormTransformerDecoderLayer
 from .layer_wrappers import wrap_layer
+from .norm_placement import build_layer_norms
 
 
 class PowerNormTransformerDecoder(TransformerDecoderBase):
@@ -32,7 +33,7 @@ class PowerNormTransformerDecoder(TransformerDecoderBase):
         no_encoder_attn: build no cross-attention.
         output_projection: instead of the one that the stock decoder builds.
         """
-        self.spec = spec  # before super().__init__, which builds the layers
+        self.spec, self.layers_built = spec, 0  # before super().__init__, which builds the layers
         super().__init__(
             cfg, dictionary, embed_tokens, no_encoder_attn=no_encoder_attn, output_projection=output_projection
         )
@@ -41,9 +42,9 @@ class PowerNormTransformerDecoder(TransformerDecoderBase):
 
     def build_decoder_layer(self, cfg, no_encoder_attn: bool = False) -> nn.Module:
         """Builds one layer with norms of its own."""
-        sites = (self.spec.self_attn, self.spec.cross_attn, self.spec.ffn)
-        norms = (site and build_from_spec(site, cfg.decoder.embed_dim) for site in sites)
-        return wrap_layer(PowerNormTransformerDecoderLayer(cfg, *norms, no_encoder_attn=no_encoder_attn), cfg)
+        self.layers_built += 1
+        norms = build_layer_norms(self.spec, cfg, cfg.decoder, self.layers_built)
+        return wrap_layer(PowerNormTransformerDecoderLayer(cfg, norms, no_encoder_attn=no_encoder_attn), cfg)
 
     def extract_features_scriptable(
         self,

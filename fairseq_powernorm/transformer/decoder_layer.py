@@ -1,13 +1,14 @@
-"""fairseq's decoder layer with its three norms handed in, and the padding mask handed to them."""
+"""fairseq's decoder layer with its norms handed in, and the padding mask handed to them."""
 
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase
 from torch import Tensor
 
-from ..norms.token_norm import TokenNorm, hand_padding_mask
+from ..norms.token_norm import hand_padding_mask
+from .norm_placement import LayerNorms, PlacedNorms
 from .residual_connections import ChosenResidual
 
 
-class PowerNormTransformerDecoderLayer(ChosenResidual, TransformerDecoderLayerBase):
+class PowerNormTransformerDecoderLayer(PlacedNorms, ChosenResidual, TransformerDecoderLayerBase):
     """A stock decoder layer whose norms are given.
 
     Attributes:
@@ -16,26 +17,15 @@ class PowerNormTransformerDecoderLayer(ChosenResidual, TransformerDecoderLayerBa
         final_layer_norm: the norm of the feed-forward block.
     """
 
-    def __init__(
-        self,
-        cfg,
-        self_attn_norm: TokenNorm,
-        cross_attn_norm: TokenNorm | None,
-        ffn_norm: TokenNorm,
-        no_encoder_attn: bool = False,
-    ):
+    def __init__(self, cfg, norms: LayerNorms, no_encoder_attn: bool = False):
         """Args:
         cfg: fairseq's TransformerConfig.
-        self_attn_norm: norm of ``cfg.decoder.embed_dim`` channels.
-        cross_attn_norm: the same for cross-attention; left out if ``no_encoder_attn``.
-        ffn_norm: the same for the feed-forward block.
+        norms: of ``cfg.decoder.embed_dim`` channels, and the inner one of ``cfg.decoder.ffn_embed_dim``; those of
+            cross-attention are left out if ``no_encoder_attn``.
         no_encoder_attn: build no cross-attention.
         """
         super().__init__(cfg, no_encoder_attn)
-        self.self_attn_layer_norm = self_attn_norm
-        if not no_encoder_attn:
-            self.encoder_attn_layer_norm = cross_attn_norm
-        self.final_layer_norm = ffn_norm
+        self.place(norms)
 
     def forward(
         self,
@@ -51,10 +41,9 @@ class PowerNormTransformerDecoderLayer(ChosenResidual, TransformerDecoderLayerBa
         need_head_weights: bool = False,
     ):
         """As the stock layer: x (T, B, C), self_attn_padding_mask (B, T) or None → (T, B, C), attention, state."""
-        norms = (self.self_attn_layer_norm, self.encoder_attn_layer_norm, self.final_layer_norm)
         attends = self.encoder_attn is not None and encoder_out is not None
         self.expect_branches(("self_attn", "encoder_attn", "ffn") if attends else ("self_attn", "ffn"))
-        with hand_padding_mask(self_attn_padding_mask, *norms):
+        with hand_padding_mask(self_attn_padding_mask, *self.children()):
             return super().forward(
                 x,
                 encoder_out,

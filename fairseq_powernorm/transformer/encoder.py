@@ -8,6 +8,7 @@ from ..norms.spec import StackSpec
 from ..norms.token_norm import hand_padding_mask
 from .encoder_layer import PowerNormTransformerEncoderLayer
 from .layer_wrappers import wrap_layer
+from .norm_placement import build_layer_norms
 
 
 class PowerNormTransformerEncoder(TransformerEncoderBase):
@@ -21,21 +22,16 @@ class PowerNormTransformerEncoder(TransformerEncoderBase):
         spec: the norms of the three sites.
         return_fc: also return the feed-forward blocks' results.
         """
-        self.spec = spec  # before super().__init__, which builds the layers
+        self.spec, self.layers_built = spec, 0  # before super().__init__, which builds the layers
         super().__init__(cfg, dictionary, embed_tokens, return_fc=return_fc)
         if self.layer_norm is not None:
             self.layer_norm = build_from_spec(spec.output, embed_tokens.embedding_dim)
 
     def build_encoder_layer(self, cfg) -> nn.Module:
         """Builds one layer with norms of its own."""
-        channels = cfg.encoder.embed_dim
-        layer = PowerNormTransformerEncoderLayer(
-            cfg,
-            build_from_spec(self.spec.self_attn, channels),
-            build_from_spec(self.spec.ffn, channels),
-            return_fc=self.return_fc,
-        )
-        return wrap_layer(layer, cfg)
+        self.layers_built += 1
+        norms = build_layer_norms(self.spec, cfg, cfg.encoder, self.layers_built)
+        return wrap_layer(PowerNormTransformerEncoderLayer(cfg, norms, return_fc=self.return_fc), cfg)
 
     def forward_scriptable(
         self,

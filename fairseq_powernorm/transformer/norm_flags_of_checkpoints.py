@@ -17,7 +17,7 @@ from ..flags import DEFAULTS, OF_THE_TRAINING, is_language_model, stack_spec, st
 from ..init_flags import INIT_DEFAULTS, init_of
 from ..norms.registry import FOLDED, settings_of
 from ..norms.spec import NormSpec
-from ..own_flags import AUTO, FlagError
+from ..own_flags import AUTO, OWN_FLAGS, FlagError
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ def flags_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
 
 
 def inherit_norm_flags(args: argparse.Namespace) -> None:
-    """Gives the norm flags that a fine-tuning's command line leaves open, or at ``auto``, the checkpoint's values.
+    """Gives the norm flags that a fine-tuning's command line leaves open, or at ``auto``, the checkpoint's values; so
+    too the switches that it leaves off.
 
     Fine-tuning is ``--finetune-from-model FILE``, or ``--restore-file FILE --reset-optimizer``. A checkpoint of another
     package changes nothing.
@@ -61,14 +62,19 @@ def inherit_norm_flags(args: argparse.Namespace) -> None:
         return
     for name in inherited_by(args):
         given = getattr(args, name, None)
-        if given is None or given == AUTO:
+        word = OWN_FLAGS[name].setting.word if name in OWN_FLAGS else AUTO
+        if given is None or given is False or given == word:
             setattr(args, name, flags[name])
 
 
 def norms_of(flags: argparse.Namespace) -> dict[str, Any]:
     """All that decides what the norms of a model compute, by site: name and the settings that the norm takes; and its
     initialization."""
-    norms: dict[str, Any] = {"position": flags.norm_position, "init": init_of(flags)}
+    norms: dict[str, Any] = {
+        "position": flags.norm_position,
+        "depth scaling": flags.norm_depth_scaling,
+        "init": init_of(flags),
+    }
     for stack in stacks_of(flags):
         for site, spec in vars(stack_spec(flags, stack)).items():
             if spec is not None and not (site == "output" and flags.norm_position == "post"):
@@ -97,8 +103,10 @@ def check_same_norms(args: argparse.Namespace, path: str, fine_tuning: bool) -> 
     if flags is None or norms_of(argparse.Namespace(**flags)) == norms_of(args):
         return
     differing = [name for name in inherited_by(args) if flags[name] != getattr(args, name, flags[name])]
-    words = " ".join(f"--{name.replace('_', '-')} {flags[name]}" for name in differing if flags[name] is not None)
-    without = " or ".join(f"--{name.replace('_', '-')}" for name in differing if flags[name] is None)
+    options = {name: f"--{name.replace('_', '-')}" for name in differing}
+    given = {name: flags[name] for name in differing if flags[name] is not None and flags[name] is not False}
+    words = " ".join(options[name] if value is True else f"{options[name]} {value}" for name, value in given.items())
+    without = " or ".join(option for name, option in options.items() if name not in given)
     advice = " and ".join([*([f"add {words}"] if words else []), *([f"leave out {without}"] if without else [])])
     if fine_tuning:
         logger.warning("%s was trained with other norms (or initialization); to have them, %s", path, advice)

@@ -78,7 +78,12 @@ OWN_STATISTICS = textwrap.dedent(
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
     torch.manual_seed(0)
     ours = [build_norm(name, 5) for name, norm in NORMS.items() if norm.statistics]
-    model = torch.nn.Sequential(torch.nn.BatchNorm1d(5), *ours)
+
+    class SideBySide(torch.nn.ModuleList):
+        def forward(self, x):
+            return sum(norm(x) for norm in self)
+
+    model = SideBySide([torch.nn.BatchNorm1d(5), *ours])
     alone = copy.deepcopy(model)
     parallel = DistributedDataParallel(model)  # with torch's defaults
     for step in range(6):
@@ -88,6 +93,34 @@ OWN_STATISTICS = textwrap.dedent(
             each.train(step != 4)  # it broadcasts in evaluation too
             each(x).square().sum().backward()
     torch.save({"found": dict(model.named_buffers()), "alone": dict(alone.named_buffers())}, output)
+    dist.barrier()
+    dist.destroy_process_group()
+    os._exit(0)
+    """
+)
+
+
+PENALTY = textwrap.dedent(
+    """
+    import os
+    import sys
+    import torch
+    import torch.distributed as dist
+    from fairseq_powernorm import build_norm
+    from fairseq_powernorm.norms.regularized_batch_norm import norm_penalty
+
+    penalty, rank, ranks, store, output = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
+    norm = build_norm("regularized-batch", 5, sync=True, penalty=penalty, mean_weight=2.0, variance_weight=3.0).double()
+    generator = torch.Generator().manual_seed(0)
+    x, grad = (torch.randn(12, 5, dtype=torch.float64, generator=generator) for _ in range(2))
+    mine = slice(0, 12) if ranks == 1 else (slice(0, 7), slice(7, 12))[rank]
+    rows = x[mine].clone().requires_grad_()
+    loss = (norm(rows) * grad[mine]).sum()
+    share = norm_penalty(norm)
+    (loss + share).backward()
+    torch.save({"dx": rows.grad, "penalty": share.detach()}, output)
     dist.barrier()
     dist.destroy_process_group()
     os._exit(0)
@@ -155,3 +188,14 @@ def test_every_rank_keeps_its_own_statistics_under_torchs_default(tmp_path, root
             continue
         assert torch.equal(value, second["found"][key]) == (not value.is_floating_point()), key
     assert not torch.equal(second["found"]["0.running_mean"], second["alone"]["0.running_mean"])  # it does broadcast
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+@pytest.mark.parametrize("penalty", ["diff", "symkl"])
+def test_ranks_share_the_penalty_of_their_statistics(penalty, tmp_path, root):
+    """With ``sync`` every rank adds its part of it, and the gradients together are those of one process."""
+    parts = run_ranks(penalty, 2, tmp_path, root, PENALTY)
+    (whole,) = run_ranks(penalty, 1, tmp_path, root, PENALTY)
+    torch.testing.assert_close(torch.cat([part["dx"] for part in parts]), whole["dx"])
+    torch.testing.assert_close(sum(part["penalty"] for part in parts), whole["penalty"])

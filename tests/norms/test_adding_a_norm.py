@@ -33,12 +33,12 @@ from typing import ClassVar, Unpack
 from torch import Tensor
 
 from ..functional import reference
-from ..functional.group_scaling import group_scaling
+from ..functional.group_scaling import scaled_rows
 from ..functional.masking import count_tokens, zero_padding
-from ..kernels.plain import at_least_float32
 from ..functional.reduction import Reduce, keep_local
+from ..kernels.plain import at_least_float32
 from .batch_statistics import BatchStatisticsNorm
-from .declaration import Declaration, Statistic
+from .declaration import Declaration, Setting, Statistic, positive_number
 from .token_norm import ModuleOptions
 
 
@@ -57,6 +57,7 @@ class CentreNorm(BatchStatisticsNorm):
         auto_group_scaling="1",
     )
     statistics: ClassVar[dict[str, Statistic]] = {"running_mean": Statistic(0.0)}
+    own_settings: ClassVar[dict[str, Setting]] = {"gain": positive_number("what comes out is multiplied by it")}
 
     def __init__(
         self,
@@ -64,16 +65,17 @@ class CentreNorm(BatchStatisticsNorm):
         eps: float = 1e-5,
         alpha_fwd: float = 0.9,
         group_scaling: int = 0,
+        gain: float = 1.0,
         **options: Unpack[ModuleOptions],
     ):
-        """Args as in :class:`BatchStatisticsNorm`."""
+        """Args as in :class:`BatchStatisticsNorm`, and gain > 0."""
         super().__init__(channels, eps, alpha_fwd, group_scaling, **options)
+        self.take_settings(gain=gain)
+        self.gain = gain
 
     def scaled(self, rows: Tensor, padding: Tensor | None) -> Tensor:
         """The scaled rows (N, C) in float32 or wider, 0 at padding."""
-        real = at_least_float32(rows.reshape(-1, self.channels))
-        real = zero_padding(real, None if padding is None else padding.reshape(-1, 1))
-        return group_scaling(real, self.group_scaling, self.eps) if self.group_scaling else real
+        return scaled_rows(rows, padding, self.group_scaling, self.eps)
 
     def batch_statistics(
         self, rows: Tensor, padding: Tensor | None, reduce: Reduce = keep_local
@@ -85,18 +87,14 @@ class CentreNorm(BatchStatisticsNorm):
     def normalize(self, rows: Tensor, padding: Tensor | None, mean: Tensor, count: Tensor) -> Tensor:
         """Differentiable through μ_B."""
         scaled = self.scaled(rows, padding)
-        output = self.affine(scaled - scaled.sum(dim=0) / count.clamp(min=1))
+        output = self.gain * self.affine(scaled - scaled.sum(dim=0) / count.clamp(min=1))
         output = zero_padding(output, None if padding is None else padding.reshape(-1, 1))
         return output.to(rows.dtype).view_as(rows)
 
     def normalize_by(self, rows: Tensor, mean: Tensor) -> Tensor:
         """Evaluation: y = γ ⊙ (x − μ) + β."""
-        return self.affine(self.scaled(rows, None) - at_least_float32(mean)).to(rows.dtype).view_as(rows)
-
-    def affine(self, values: Tensor) -> Tensor:
-        """γ ⊙ values + β."""
-        values = values if self.weight is None else values * self.weight
-        return values if self.bias is None else values + self.bias
+        output = self.gain * self.affine(self.scaled(rows, None) - at_least_float32(mean))
+        return output.to(rows.dtype).view_as(rows)
 '''
 
 
@@ -191,11 +189,14 @@ def test_a_norm_that_is_added_by_the_steps_passes(root, steps, tmp_path):
             "from fairseq_powernorm.scoring.rows import NORM_ORDER\n"
             "import bench_norms\n"
             f"name = '{NAME}'\n"
-            "print(COLORS[name], SHORT_NAMES[name], NORM_ORDER.index(name), name in bench_norms.NORMS)",
+            "from fairseq_powernorm.own_flags import OWN_FLAGS\n"
+            "print(COLORS[name], SHORT_NAMES[name], NORM_ORDER.index(name), name in bench_norms.NORMS,\n"
+            "      OWN_FLAGS['norm_centre_gain'].norms)",
         ],
         cwd=scratch,
         env={**os.environ, "PYTHONPATH": str(scratch)},
         capture_output=True,
         text=True,
     )
-    assert known.stdout.split()[:2] == ["#F0E442", "MBN"] and known.stdout.split()[3] == "True", known.stderr
+    words = known.stdout.split()
+    assert words[:2] == ["#F0E442", "MBN"] and words[3:] == ["True", "('centre',)"], known.stderr

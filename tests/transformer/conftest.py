@@ -15,6 +15,7 @@ SMALL = [
     *("--encoder-embed-dim", "16", "--encoder-ffn-embed-dim", "24", "--encoder-layers", "2"),
     *("--encoder-attention-heads", "2", "--decoder-embed-dim", "16", "--decoder-ffn-embed-dim", "24"),
     *("--decoder-layers", "2", "--decoder-attention-heads", "2"),
+    *("--max-update", "20"),  # which schedules of norms are shares of
 ]
 
 

@@ -15,7 +15,7 @@ from fairseq_powernorm.transformer.export import ExportableEncoder
 NORMS = available_norms()
 EVERYWHERE = [(name, ["--norm-type", name, "--decoder-norm-type", name]) for name in NORMS]
 ids = [name for name, _ in EVERYWHERE]
-MASKED = [name for name in NORMS if REGISTRY[name].declaration.ignores_padding]  # in the backward pass too
+MASKED = [(name, flags) for name, flags in EVERYWHERE if REGISTRY[name].declaration.ignores_padding]
 LENGTHS = [7, 3, 1, 5]
 PRE_NORM = ["--encoder-normalize-before", "--decoder-normalize-before"]
 
@@ -98,7 +98,7 @@ def test_a_sentence_alone_and_in_a_batch_of_64(models, name, flags):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("name", "flags"), [(name, flags) for name, flags in EVERYWHERE if name in MASKED], ids=MASKED)
+@pytest.mark.parametrize(("name", "flags"), MASKED, ids=[name for name, _ in MASKED])
 def test_wider_padding_changes_nothing(models, name, flags, training):
     """The same sentences with five more columns of padding: the same output, gradients and statistics."""
     first = models.build(*flags, "--dropout", "0", "--attention-dropout", "0", "--activation-dropout", "0")
@@ -131,7 +131,7 @@ def test_incremental_decoding_equals_full_decoding(models, name, flags, position
     state = {}
     for position in range(target.size(1)):
         step = model.decoder(target[:, : position + 1], encoder_out=encoded, incremental_state=state)[0]
-        torch.testing.assert_close(step[:, 0], full[:, position], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(step[:, 0], full[:, position], rtol=1e-4, atol=1e-5)  # its softmax is float32
 
 
 @pytest.mark.parametrize(("name", "flags"), EVERYWHERE, ids=ids)

@@ -22,6 +22,7 @@ def saved(models, path, *flags, without=(), **changes):
 
 
 BARE = ("--norm-group-scaling", "0", "--norm-warmup-updates", "0")
+UNIFIED = ("--norm-type", "unified")
 SCHEDULE = ("--lr-scheduler", "inverse_sqrt", "--warmup-updates", "9")
 
 
@@ -51,6 +52,18 @@ def test_a_checkpoint_older_than_the_flags_is_one_of_the_bare_norm(models, tmp_p
         ([], ["--norm-sync"], None),  # where the statistics are taken belongs to the hardware
         (["--norm-type", "layer"], ["--norm-type", "layer", "--norm-alpha-bwd", "0.8"], None),  # LayerNorm has none
         (["--norm-group-scaling", "2"], ["--norm-group-scaling", "heads"], None),  # of which there are 2
+        (["--norm-depth-scaling"], [], "add --norm-depth-scaling"),
+        (
+            ["--norm-type", "unified", "--norm-unified-window", "3"],
+            ["--norm-type", "unified"],
+            "--norm-unified-window 3",
+        ),
+        (["--norm-unified-window", "3"], [], None),  # power has none
+        (
+            ["--norm-type", "unified"],
+            ["--norm-type", "unified", "--max-update", "90"],
+            "--norm-unified-warmup-updates 1",
+        ),
     ],
 )
 def test_what_makes_another_model(models, tmp_path, stored, asked, advice):
@@ -79,6 +92,14 @@ def test_fine_tuning_takes_what_is_left_open_from_the_checkpoint(models, tmp_pat
     with caplog.at_level(logging.WARNING):
         check_same_norms(args, path, fine_tuning=True)
     assert "to have them, add --norm-alpha-fwd 0.8" in caplog.text
+
+
+def test_fine_tuning_takes_a_norm_s_own_settings_and_switches(models, tmp_path):
+    settings = ["--norm-type", "group", "--norm-group-count", "8", "--norm-depth-scaling"]
+    path = saved(models, tmp_path / "trained.pt", *settings)
+    args = models.parse("--finetune-from-model", path)
+    assert (args.norm_type, args.norm_group_count, args.norm_depth_scaling) == ("group", 8, True)
+    assert models.parse("--finetune-from-model", path, "--norm-group-count", "4").norm_group_count == 4
 
 
 def test_a_restart_does_not_take_flags_silently(models, tmp_path):

@@ -17,7 +17,10 @@ MODES = {
     "amp": ["--amp"],
     "bfloat16": [],
 }
-PLAIN = ["--adam-betas", "(0.9, 0.98)", "--lr", "1e-3"]
+PLAIN = [
+    *("--adam-betas", "(0.9, 0.98)", "--lr", "1e-3"),
+    *("--norm-rep-batch-alpha", "0.1", "--norm-progressive-rep-batch-alpha", "0.1"),  # 1 blows activations up
+]
 UPDATES = 24
 
 
