@@ -11,7 +11,7 @@ from .reference import Backward, State, batch_norm, exact_backward, layer_norm, 
 def regularized_batch_norm(
     x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor, state: State, eps: float, alpha_fwd: float
 ) -> tuple[Tensor, Backward]:
-    """RegularizedBN (Ji et al. 2022) without its penalty: BatchNorm with x̂ = (x − μ_B)/√max(σ_B², ε); where σ_B² is
+    """RegularizedBN (Wang et al. 2022) without its penalty: BatchNorm with x̂ = (x − μ_B)/√max(σ_B², ε); where σ_B² is
     below ε it is a constant."""
     rows, y = real_rows(padding), torch.full_like(x, math.nan)
     count = len(rows)

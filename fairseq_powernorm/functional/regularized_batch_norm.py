@@ -1,4 +1,4 @@
-"""RegularizedBN (Ji et al. 2022): BatchNorm with a penalty where the batch's statistics leave the running ones.
+"""RegularizedBN (Wang et al. 2022): BatchNorm with a penalty where the batch's statistics leave the running ones.
 
 In all penalties μ_B and σ_B² are the batch's, which the gradient passes through, and μ and σ² the running ones just
 after the batch, which are constants.
@@ -48,7 +48,7 @@ def symmetric_divergence(found: Moments) -> tuple[Tensor, Tensor]:
     batch_inverse, inverse = 1 / (found.batch_var + found.eps), 1 / (found.var + found.eps)
     variances = found.var * batch_inverse + found.batch_var * inverse
     means = found.mean_difference.square() * (batch_inverse + inverse)
-    return (variances + means).sum(), torch.zeros_like(found.eps * means.sum())
+    return (variances + means).sum(), torch.zeros_like(means[0])
 
 
 PENALTIES: dict[str, Callable[[Moments], tuple[Tensor, Tensor]]] = {

@@ -1,4 +1,4 @@
-"""RegularizedBN (Ji et al. 2022): BatchNorm that keeps the batch's statistics near the running ones by a penalty."""
+"""RegularizedBN (Wang et al. 2022): BatchNorm that keeps the batch's statistics near the running ones by a penalty."""
 
 from typing import ClassVar, Unpack
 
@@ -33,7 +33,7 @@ class RegularizedBatchNorm(BatchNorm):
         name="regularized-batch",
         short_name="RBN",
         color="#332288",
-        source="Ji et al. 2022",
+        source="Wang et al. 2022",
         training="(x − μ_B)/√max(σ_B², ε), and a penalty on μ − μ_B and σ² − σ_B²",
         gradient="exact",
         evaluation="running μ, σ²",

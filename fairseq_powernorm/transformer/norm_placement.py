@@ -8,15 +8,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..checkpoints.model_layout import MODULE_OF_SITE
 from ..norms.folded import FoldedNorm
 from ..norms.registry import build_from_spec
 from ..norms.spec import StackSpec
 
 BLOCKS = {"self_attn": "self_attn", "cross_attn": "encoder_attn", "ffn": "fc2"}
 """By site, the module of a layer whose result is that of the block, before dropout and residual sum."""
-INPUT_NORMS = {"self_attn": "self_attn_layer_norm", "cross_attn": "encoder_attn_layer_norm", "ffn": "final_layer_norm"}
-"""By site, fairseq's name of the norm in front of a block (after it in post-norm), so that stock checkpoints load."""
-OUTPUT_NORMS = {site: name.replace("layer_norm", "output_layer_norm") for site, name in INPUT_NORMS.items()}
+OUTPUT_NORMS = {site: name.replace("layer_norm", "output_layer_norm") for site, name in MODULE_OF_SITE.items()}
+"""By site, the name of Peri-LN's norm on what a block gives."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ class PlacedNorms(nn.Module):
         for site, norm in norms.inputs.items():
             if getattr(self, BLOCKS[site]) is None:
                 continue
-            setattr(self, INPUT_NORMS[site], norm)
+            setattr(self, MODULE_OF_SITE[site], norm)
             if norms.input_scale != 1 and not isinstance(norm, FoldedNorm):  # a folded one is scaled already
                 norm.register_forward_hook(functools.partial(scale_output, norms.input_scale))
             if site in norms.outputs:

@@ -67,3 +67,16 @@ def test_a_dummy_batch_does_not_count(trainers, norm):
     with_data.train_step([trainers.batch(1)])
     windows = [key for key in before if "window" in key or "running" in key]
     assert windows and all(torch.equal(before[key], state(with_data)[key]) for key in windows)
+
+
+@pytest.mark.parametrize("precision", [[], ["--ema-fp32"]])
+@pytest.mark.parametrize("norm", ["unified", "progressive-rep-batch", "power-released"])
+def test_the_average_of_the_model_has_the_newest_counters(trainers, norm, precision):
+    """Of integers there is no moving average: stock fairseq's --store-ema ends with an error."""
+    names = ["--norm-type", norm, "--decoder-norm-type", norm, *SETTINGS.get(norm, [])]
+    trainer = trainers.build(*names, "--store-ema", "--ema-decay", "0.5", *precision)
+    train(trainer, trainers, 0, 3)
+    newest, average = state(trainer), trainer.ema.get_model().state_dict()
+    counters = [key for key in average if not average[key].is_floating_point()]
+    assert counters and all(torch.equal(average[key], newest[key]) and average[key] >= 0 for key in counters)
+    assert any((average[key] != newest[key]).any() for key in average)

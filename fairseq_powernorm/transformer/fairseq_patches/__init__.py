@@ -15,6 +15,7 @@ from typing import Any
 from fairseq import checkpoint_utils, file_io
 from fairseq.data import TokenBlockDataset
 from fairseq.distributed import utils as distributed_utils
+from fairseq.models.ema.ema import EMA
 from fairseq.tasks.fairseq_task import FairseqTask
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.trainer import Trainer
@@ -82,6 +83,13 @@ PATCHES = (
         updates.set_num_updates,
         why="ends the norms' update once the optimizer has made its own, before the average of the model takes it in",
         without="the average of --store-ema has the statistics of the update before",
+    ),
+    Patch(
+        EMA,
+        "_step_internal",
+        updates.average_step,
+        why="gives the average of --store-ema the newest model's counters",
+        without="--store-ema ends with an error where a norm has a counter",
     ),
     Patch(
         Trainer,

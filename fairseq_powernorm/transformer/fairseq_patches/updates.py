@@ -75,6 +75,18 @@ def set_num_updates(stock: Callable) -> Callable:
     return wrapper
 
 
+def average_step(stock: Callable) -> Callable:
+    """The average of the model has the counters of the newest: of integers there is no moving average."""
+
+    @functools.wraps(stock)
+    def wrapper(self, new_model, *args, **kwargs):
+        buffers = new_model.named_buffers()
+        self.skip_keys |= {name for name, buffer in buffers if not buffer.is_floating_point()}
+        return stock(self, new_model, *args, **kwargs)
+
+    return wrapper
+
+
 def prepare_sample(stock: Callable) -> Callable:
     """A batch whose gradient fairseq ignores has no influence on the statistics either."""
 
