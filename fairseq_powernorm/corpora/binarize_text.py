@@ -2,8 +2,7 @@
 
     python -m fairseq_powernorm.corpora.binarize_text --text data/ptb/raw --destination data-bin/ptb --log x.log
 
-The dictionary is that of ``train.txt``. The folder appears whole, at the end; its ``test_sets.txt`` is as
-:mod:`.binarize` writes it.
+The dictionary is that of ``train.txt``. The folder appears whole, at the end.
 """
 
 import argparse
@@ -14,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..files import atomic_write, run_command_line
+from ..files import run_command_line
 from .binarize import LINES_READ_BACK
 from .language_model_text import SPLITS
 from .parallel_lines import number_of_workers, read_rows
@@ -99,8 +98,6 @@ def binarize_text(text: Path, destination: Path, log: Path) -> None:
         last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
         raise ValueError(f"fairseq-preprocess failed, see {log}: {last}")
     check_binary(paths, unfinished)
-    with atomic_write(unfinished / "test_sets.txt") as stream:
-        stream.write("test\n")
     shutil.rmtree(destination, ignore_errors=True)
     unfinished.rename(destination)
     logger.info("%s: read back and compared", destination)

@@ -59,9 +59,9 @@ def number_of_test_set(config: DictConfig, test_set: str) -> int:
 
 
 def subset_of(config: DictConfig, test_set: str) -> str:
-    """What fairseq calls a test set: ``test``, ``test1``, ``test2``, …, and ``valid`` of a language model's recipe;
-    raises as :func:`number_of_test_set`."""
-    if is_language_model(config) and test_set == "valid":
+    """What fairseq calls a test set: ``test``, ``test1``, ``test2``, …; raises as :func:`number_of_test_set`. The texts
+    of a language model's recipe have fairseq's names."""
+    if is_language_model(config):
         return test_set
     return f"test{number_of_test_set(config, test_set) or ''}"
 

@@ -130,9 +130,7 @@ def plan_ablation(options: argparse.Namespace, command: str) -> Plan:
 def check_translates(recipe: str) -> None:
     """Raises ``ValueError`` for a language model's recipe: the studies compare BLEU."""
     if is_language_model(compose_run(recipe)):
-        raise ValueError(
-            f"{recipe} is a language model's recipe: this study compares BLEU; see docs/language_models.md"
-        )
+        raise ValueError(f"{recipe} is a language model's recipe, and this study compares BLEU")
 
 
 def has_statistics(config: DictConfig) -> bool:
