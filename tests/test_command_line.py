@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from fairseq_powernorm import command_line as commands
 
@@ -49,3 +50,20 @@ def test_the_log_is_fairseqs(root, program):
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
         found.append(done.stdout.splitlines()[-1])
     assert found[0] == found[1] and "Handler" in found[0]
+
+
+@pytest.mark.parametrize(("words", "message"), [(16, None), (17, "has 21 types, the model of .* was trained with 20")])
+def test_a_language_model_s_dictionary(tmp_path, words, message):
+    torch.save({"model": {"decoder.embed_tokens.weight": torch.zeros(20, 4)}}, tmp_path / "model.pt")
+    (tmp_path / "dict.txt").write_text("".join(f"w{number} 1\n" for number in range(words)), encoding="utf-8")
+    arguments = [str(tmp_path), "--path", str(tmp_path / "model.pt")]
+    if message is None:
+        commands.check_inputs(arguments)
+        return
+    with pytest.raises(ValueError, match=message):
+        commands.check_inputs(arguments)
+
+
+def test_a_folder_without_a_dictionary(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no dict.LANGUAGE.txt, nor dict.txt of a language model"):
+        commands.check_inputs([str(tmp_path)])
