@@ -64,6 +64,14 @@ def test_a_language_model_s_dictionary(tmp_path, words, message):
         commands.check_inputs(arguments)
 
 
+def test_a_task_by_the_data(tmp_path):
+    assert commands.with_task([str(tmp_path), "--cpu"]) == [str(tmp_path), "--cpu", "--task", "translation"]
+    assert commands.with_task(["x", "--task", "mine"]) == ["x", "--task", "mine"]
+    assert commands.with_task([]) == ["--task", "translation"]
+    (tmp_path / "dict.txt").touch()
+    assert commands.with_task([f"{tmp_path}:x"])[1:] == ["--task", "language_modeling"]
+
+
 def test_a_folder_without_a_dictionary(tmp_path):
     with pytest.raises(ValueError, match=r"holds no dict.LANGUAGE.txt, nor dict.txt of a language model"):
         commands.check_inputs([str(tmp_path)])

@@ -124,10 +124,22 @@ def by_hand(text, path, context):
     return loss / len(tokens), len(tokens)
 
 
-@pytest.mark.parametrize("arch", [PLAIN, TENSORIZED])
-def test_perplexity_by_both_protocols(training, text, arch):
+ADAPTIVE = ["--adaptive-input-cutoff", "7,12", "--adaptive-softmax-cutoff", "7,12", "--criterion", "adaptive_loss"]
+ADAPTIVE += ["--ddp-backend", "legacy_ddp"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [PLAIN],
+        [TENSORIZED],
+        ["powernorm_lm_wikitext103", *ADAPTIVE],
+        ["powernorm_tensorized_lm_wikitext103", *ADAPTIVE],
+    ],
+)
+def test_perplexity_by_both_protocols(training, text, flags):
     """In segments, the last one included, and with a window of context."""
-    path = training(arch) / "checkpoint_last.pt"
+    path = training(*flags) / "checkpoint_last.pt"
     losses = {}
     for context in (0, 6):
         expected, tokens = by_hand(text, path, context)
