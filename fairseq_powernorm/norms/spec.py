@@ -41,7 +41,7 @@ class NormSpec:
 
 @dataclasses.dataclass(frozen=True)
 class StackSpec:
-    """The norms of one stack, encoder or decoder, site by site; ``cross_attn`` is None in an encoder."""
+    """The norms of one stack, encoder or decoder, site by site; ``cross_attn`` is None without cross-attention."""
 
     self_attn: NormSpec
     ffn: NormSpec
