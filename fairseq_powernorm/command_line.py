@@ -28,6 +28,15 @@ def with_user_dir(arguments: list[str]) -> list[str]:
     return [*arguments, "--user-dir", USER_DIR]
 
 
+def with_task(arguments: list[str]) -> list[str]:
+    """The arguments of fairseq-validate, which has no default, with a task by the data's dictionaries, unless they
+    name one."""
+    if option(arguments, "--task") is not None:
+        return arguments
+    folder = Path(arguments[0].split(":")[0]) if arguments else Path()
+    return [*arguments, "--task", "language_modeling" if is_of_one_language(folder) else "translation"]
+
+
 def option(arguments: list[str], name: str) -> str | None:
     """The value of ``--name VALUE`` or ``--name=VALUE``, the last one given, or None."""
     value = None
@@ -100,9 +109,8 @@ def run(program: str) -> None:
     if program == "train" and HELP & set(arguments) and option(arguments, "--arch"):
         given = [argument for argument in arguments if argument not in HELP]
         importlib.import_module(".transformer.training_help", __package__).print_help(with_user_dir(given))
-    if program == "validate" and option(arguments, "--task") is None:  # fairseq-validate has no default
-        task = "language_modeling" if is_of_one_language(Path(arguments[0].split(":")[0])) else "translation"
-        arguments = [*arguments, "--task", task]
+    if program == "validate":
+        arguments = with_task(arguments)
     sys.argv[1:] = with_user_dir(arguments)
     cli.cli_main()
 

@@ -18,7 +18,7 @@ from typing import NoReturn
 from omegaconf import DictConfig
 
 from . import plan, recipes, stages
-from .commands import stage_commands
+from .commands import is_language_model, stage_commands
 from .configuration import ROOT, choices, compose_run, run_folder
 from .processes import exit_on_sigterm
 from .run_folder import load_config, vary_run
@@ -138,13 +138,17 @@ def this_command() -> str:
 
 def table(options: Options) -> None:
     """Makes the table of a recipe's finished runs: BLEU by norm, the difference to LayerNorm with sacreBLEU's paired
-    bootstrap, seeds, updates, time; and a bar chart."""
+    bootstrap, seeds, updates, time; and a bar chart. Of language models: test perplexity by norm."""
     from ..analysis import bar_chart
-    from ..scoring import table
+    from ..scoring import perplexity_table, table
 
     config, output = compose_run(options.recipe, overrides=options.override), options.output
     output = output or options.runs / options.recipe / "table"
     words = ["--runs", str(options.runs / options.recipe), "--output-prefix", str(output), *published(config)]
+    if is_language_model(config):
+        perplexity_table.main([*words, "--force", "--command", options.command or this_command()])
+        logger.info("wrote %s.md and %s.csv", output, output)
+        return
     table.main([*words, "--force", "--command", options.command or this_command()])
     bar_chart.main(["--table", f"{output}.csv", "--output", f"{output}.png", "--title", options.recipe, "--force"])
     logger.info("wrote %s.md, %s.csv and %s.png", output, output, output)
@@ -154,9 +158,11 @@ def published(config: DictConfig) -> list[str]:
     """What ``scoring.table`` has to know of a recipe: the figures that others published for it."""
     if (figures := config.get("published")) is None:
         return []
-    bleu = ",".join(f"{norm}={figure}" for norm, figure in figures.bleu.items())
+    scores = figures.perplexity if is_language_model(config) else figures.bleu
+    listed = ",".join(f"{norm}={figure}" for norm, figure in scores.items())
+    test_set = ["--published-test-set", figures.test_set] if "test_set" in figures else []
     notes = [word for row, note in figures.get("notes", {}).items() for word in ("--published-note", f"{row}={note}")]
-    return ["--published", bleu, "--published-source", figures.source, *notes]
+    return ["--published", listed, "--published-source", figures.source, *test_set, *notes]
 
 
 def curves(options: Options) -> None:

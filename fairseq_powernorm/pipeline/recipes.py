@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ..files import check_room_to_grow
-from .commands import launcher_of, stage_commands
+from .commands import is_language_model, launcher_of, stage_commands
 from .configuration import check_choice, compose_run, run_folder
 from .inputs import check_average, check_devices
 from .plan import Command, Job, Jobs, Plan, cores
@@ -98,6 +98,7 @@ def plan_batch_sizes(options: argparse.Namespace, command: str) -> Plan:
     Raises:
         ValueError, OSError: as :func:`plan_recipe`; a number of passes that does not divide the update.
     """
+    check_translates(options.recipe)
     update = compose_run(options.recipe, options.norms[0], overrides=options.override).batch.tokens_per_update
     steps: list[Command | Jobs] = []
     tables = []
@@ -122,10 +123,17 @@ def plan_ablation(options: argparse.Namespace, command: str) -> Plan:
     """Shows which part of PowerNorm does the work: LayerNorm; BN, PN-V and PN by their definitions and as the rows of
     Table 1, with a per-token scaling in front; PN with the scaling alone and with the warm-up alone. Every cell with
     every seed, the first seed of all cells first."""
+    check_translates(options.recipe)
     output = options.output or options.runs / options.recipe / "ablation"
     words = [sys.executable, "-m", "fairseq_powernorm.analysis.ablation", "--runs", str(options.runs / options.recipe)]
     words += ["--output-prefix", str(output), "--force", "--title", options.recipe, "--command", command]
     return [*plan_recipe(argparse.Namespace(**{**vars(options), "output": None}), command), Command(tuple(words))]
+
+
+def check_translates(recipe: str) -> None:
+    """Raises ``ValueError`` for a language model's recipe: the studies compare BLEU."""
+    if is_language_model(compose_run(recipe)):
+        raise ValueError(f"{recipe} is a language model's recipe, and this study compares BLEU")
 
 
 def has_statistics(config: DictConfig) -> bool:
@@ -150,6 +158,7 @@ def plan_recalibration(options: argparse.Namespace, command: str) -> Plan:
     """
     from ..scoring.runs import run_folders
 
+    check_translates(options.recipe)
     into = options.into or options.runs / f"recalibrated_{options.batches}"
     output = options.output or options.runs / options.recipe / f"recalibration_{options.batches}"
     if into.resolve() == options.runs.resolve():

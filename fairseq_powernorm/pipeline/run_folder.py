@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..files import atomic_write
-from .commands import subset_of
+from .commands import is_language_model, subset_of
 from .configuration import ROOT, row_of
 
 RESULT_SECTIONS = ("data", "train", "batch", "hardware", "average", "recalibrate", "generate", "score")
@@ -63,7 +63,7 @@ def with_fingerprint(config: DictConfig) -> DictConfig:
     folder = ROOT / config.recipe.binarized
     if not folder.is_dir():
         return config
-    digest = digest_of(*(path for name in ("dict.*.txt", "train*.bin", "valid*.bin") for path in folder.glob(name)))
+    digest = digest_of(*(path for name in ("dict*.txt", "train*.bin", "valid*.bin") for path in folder.glob(name)))
     settings = cast(dict, OmegaConf.to_container(config))
     return OmegaConf.create({**settings, "data": {"training_sha256": digest}})
 
@@ -103,14 +103,17 @@ def check_same_test_set(config: DictConfig, folder: Path, test_set: str, record:
     """
     binarized, raw = ROOT / config.recipe.binarized, ROOT / config.recipe.raw
     references = [raw, ROOT / config.recipe.tokenized] if config.recipe.get("tokenized") else [raw]
-    files = [*binarized.glob(f"{subset_of(config, test_set)}.*"), *binarized.glob("dict.*.txt")]
-    digest = digest_of(*files, *(each / f"{test_set}.{config.recipe.target}" for each in references))
+    files = [*binarized.glob(f"{subset_of(config, test_set)}.*"), *binarized.glob("dict*.txt")]
+    if not is_language_model(config):
+        files += [each / f"{test_set}.{config.recipe.target}" for each in references]
+    digest = digest_of(*files)
     path = folder / test_set / "text.sha256"
     if record:
         with atomic_write(path) as stream:
             stream.write(f"{digest}\n")
     elif path.is_file() and path.read_text(encoding="utf-8").strip() != digest:
-        raise ValueError(f"{path.parent} has translations of another text than test set {test_set}; remove it")
+        what = "scores" if is_language_model(config) else "translations"
+        raise ValueError(f"{path.parent} has {what} of another text than test set {test_set}; remove it")
 
 
 def store_config(config: DictConfig, folder: Path) -> None:

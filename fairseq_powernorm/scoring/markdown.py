@@ -71,9 +71,9 @@ def how_made(
     if len({row.updates for rows in tables.values() for row in rows}) > 1:
         lines.append("- The norms were trained for different numbers of updates, see the column: Δ and p include that.")
     lines += _preparation(tables, runs)
-    lines.append(_provenance("Commit", [(run, f"`{run.commit}`") for run in runs]))
-    lines.append(_provenance("Hardware", [(run, run.hardware) for run in runs]))
-    lines.append(_provenance("Versions", [(run, _versions(run)) for run in runs]))
+    lines.append(provenance_line("Commit", [(run, f"`{run.commit}`") for run in runs]))
+    lines.append(provenance_line("Hardware", [(run, run.hardware) for run in runs]))
+    lines.append(provenance_line("Versions", [(run, versions_of(run)) for run in runs]))
     return [*lines, *([f"- Reproduce: `{command}`"] if command else [])]
 
 
@@ -105,7 +105,7 @@ def _columns(rows: Sequence[Row], baseline: str) -> dict[str, Callable[[Row], st
     return columns | {
         "seeds": lambda row: ", ".join(map(str, row.seeds)),
         "updates": lambda row: f"{row.updates:.0f}",
-        "train time": lambda row: _duration(row.train_seconds),
+        "train time": lambda row: duration(row.train_seconds),
     }
 
 
@@ -157,7 +157,7 @@ def _preparation(tables: Mapping[str, Sequence[Row]], runs: Sequence[Run]) -> li
     return [f"- prep, done before sacreBLEU: {'; '.join(f'{step}: {what}' for step, what in steps.items())}."]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Two units at most: ``3 h 05 min``, ``12 min 40 s``, ``38 s``."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes == 0:
@@ -165,11 +165,12 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _versions(run: Run) -> str:
+def versions_of(run: Run) -> str:
+    """The versions that a run was made with, by name."""
     return ", ".join(f"{name} {number}" for name, number in sorted(run.versions.items()))
 
 
-def _provenance(label: str, values: Sequence[tuple[Run, str]]) -> str:
+def provenance_line(label: str, values: Sequence[tuple[Run, str]]) -> str:
     """One line: the value that all runs share, or each value with its runs."""
     runs_by_value: dict[str, dict[str, list[int]]] = {}
     for run, value in values:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 @dataclass(frozen=True)
 class Published:
-    """BLEU from elsewhere. Decimals, since they are shown with the digits that they were published with.
+    """Scores from elsewhere, BLEU or perplexity. Decimals, since they are shown with the digits of their publication.
 
     Attributes:
         test_set: the test set that they are of.

@@ -1,6 +1,7 @@
 """The language models that ``--arch powernorm_lm_…`` builds, for fairseq's task ``language_modeling``."""
 
 import argparse
+import dataclasses
 import logging
 
 import torch
@@ -128,7 +129,9 @@ class PowerNormLanguageModel(FairseqLanguageModel):
             args.max_target_positions = getattr(args, "tokens_per_sample", DEFAULT_MAX_TARGET_POSITIONS)
         device_type = "cuda" if torch.cuda.is_available() and not getattr(args, "cpu", False) else "cpu"
         spec = stack_spec(args, "decoder")
-        logger.info("norms of the language model: %s", describe_stack(spec))
+        output = args.decoder_normalize_before and not args.no_decoder_final_norm
+        shown = spec if output else dataclasses.replace(spec, output=None)
+        logger.info("norms of the language model: %s", describe_stack(shown))
         logger.info("batch norms are trained by %s", describe(device_type))
         check_flags(args, len(task.target_dictionary))
         embed_tokens = build_embedding(args, task.source_dictionary)

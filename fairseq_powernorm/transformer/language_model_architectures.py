@@ -55,8 +55,10 @@ def preset(args, sizes: dict, model: type[PowerNormLanguageModel] = PowerNormLan
         preset(flags, sizes, model)
         args.update(vars(flags))
         return
+    tables = getattr(args, "adaptive_input", None) or getattr(args, "character_embeddings", None)
     for name, value in sizes.items():
-        set_default(args, name, value)
+        if not (tables and name == "share_decoder_input_output_embed"):  # there is no one matrix to share
+            set_default(args, name, value)
     inherit_norm_flags(args)
     fill_in_defaults(args)
     fill_in_init_defaults(args)

@@ -124,10 +124,22 @@ def by_hand(text, path, context):
     return loss / len(tokens), len(tokens)
 
 
-@pytest.mark.parametrize("arch", [PLAIN, TENSORIZED])
-def test_perplexity_by_both_protocols(training, text, arch):
+ADAPTIVE = ["--adaptive-input-cutoff", "7,12", "--adaptive-softmax-cutoff", "7,12", "--criterion", "adaptive_loss"]
+ADAPTIVE += ["--ddp-backend", "legacy_ddp"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [PLAIN],
+        [TENSORIZED],
+        ["powernorm_lm_wikitext103", *ADAPTIVE],
+        ["powernorm_tensorized_lm_wikitext103", *ADAPTIVE],
+    ],
+)
+def test_perplexity_by_both_protocols(training, text, flags):
     """In segments, the last one included, and with a window of context."""
-    path = training(arch) / "checkpoint_last.pt"
+    path = training(*flags) / "checkpoint_last.pt"
     losses = {}
     for context in (0, 6):
         expected, tokens = by_hand(text, path, context)
@@ -218,3 +230,46 @@ def test_interactive_goes_on_with_a_text(training, text, tmp_path, capsys, arch)
         ["d", "f"],
     ]
     assert all(len(words) <= LENGTH for words in found)
+
+
+def test_what_a_run_is_asked_before_it_trains(text):
+    """The updates of an epoch; and segments that are too long, or all context."""
+    from fairseq_powernorm.pipeline.fairseq_data import answer
+
+    def question(length, window):
+        evaluation = [text, "--task", "language_modeling", "--path", "x.pt", "--gen-subset", "valid"]
+        evaluation += ["--tokens-per-sample", length, "--context-window", window]
+        train = [str(text), *TRAIN, "--arch", PLAIN, "--max-update", "9"]
+        return {"train": train, "ranks": 1, "texts": [[str(word) for word in evaluation]]}
+
+    tokens = sum(2 + number % 9 for number in range(300))
+    assert answer(question(LENGTH, 4)) == math.ceil(math.ceil(tokens / LENGTH) / 8)
+    for length, window in ((LENGTH + 1, 0), (LENGTH, LENGTH)):
+        message = f"text valid: segments of {length} tokens, {window} of them context, for a model of {LENGTH}"
+        with pytest.raises(ValueError, match=message):
+            answer(question(length, window))
+
+
+def test_fairseq_hydra_train_trains_the_same_model(text, training, commands, root, tmp_path):
+    """Flags of the task reach the model too; defaults are the architecture's."""
+    overrides = {
+        **{"common.user_dir": f"'{root / 'fairseq_powernorm'}'", "common.cpu": "true", "common.seed": "1"},
+        **{"task": "language_modeling", "task.data": f"'{text}'", "task.tokens_per_sample": str(LENGTH)},
+        **{"+model._name": PLAIN, "+model.norm_type": "power", "+model.decoder_layers": "1"},
+        **{"criterion": "cross_entropy", "optimizer": "adam", "lr_scheduler": "cosine", "optimization.lr": "[0.001]"},
+        **{"optimization.max_update": "4", "lr_scheduler.lr_period_updates": "25", "dataset.max_tokens": "64"},
+        **{"dataset.disable_validation": "true", "dataset.num_workers": "0"},
+        **{"checkpoint.save_dir": f"'{tmp_path / 'hydra'}'", "hydra.run.dir": f"'{tmp_path / 'outputs'}'"},
+    }
+    done = commands.fairseq("hydra_train", *(f"{key}={value}" for key, value in overrides.items()))
+    assert done.returncode == 0, done.stderr[-2000:]
+    flags = [*("--task", "language_modeling", "--tokens-per-sample", LENGTH, "--max-tokens", "64", "--seed", "1")]
+    flags += [*("--criterion", "cross_entropy", "--optimizer", "adam", "--lr-scheduler", "cosine", "--lr", "0.001")]
+    flags += [*("--lr-period-updates", "25", "--disable-validation", "--num-workers", "0", "--cpu")]
+    flags += ["--arch", PLAIN, "--norm-type", "power", "--decoder-layers", "1", "--max-update", "4"]
+    args = [str(word) for word in (text, *flags, "--save-dir", tmp_path / "flags", "--user-dir", "fairseq_powernorm")]
+    done = commands.fairseq("train", *args)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, other = (load_checkpoint(tmp_path / name / "checkpoint_last.pt")["model"] for name in ("hydra", "flags"))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert math.isfinite(evaluate(text, tmp_path / "hydra" / "checkpoint_last.pt"))

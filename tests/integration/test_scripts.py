@@ -25,6 +25,7 @@ SCRIPTS = [
     "curves",
     "prepare_demo",
     "prepare_iwslt14_de_en",
+    "prepare_language_model",
     "prepare_multi30k",
     "prepare_parallel_text",
     "prepare_wmt14_en_de",

@@ -108,6 +108,7 @@ def test_a_setting_that_is_code_is_refused(language_models):
     "flags",
     [
         [*BANDS, "--adaptive-input-cutoff", "9", "--adaptive-softmax-cutoff", "9"],
+        ["--adaptive-input", "--adaptive-input-cutoff", "9"],
         ["--decoder-learned-pos", "--layernorm-embedding", "--no-scale-embedding"],
         ["--scale-fc", "--scale-attn", "--scale-heads", "--scale-resids", "--activation-fn", "gelu"],
         ["--checkpoint-activations", "--decoder-layerdrop", "0.5", "--no-decoder-final-norm"],
@@ -269,6 +270,12 @@ def test_updates_reach_every_norm(language_models):
         assert norms and all(norm.warming_up for norm in norms)
         model.set_num_updates(2)
         assert not any(norm.warming_up for norm in norms)
+
+
+def test_the_log_leaves_out_an_output_norm_that_there_is_not(language_models, caplog):
+    caplog.set_level(logging.INFO)
+    language_models.build(TENSORIZED, "--norm-type", "layer")
+    assert "norms of the language model: layer (self-attn, ffn)\n" in caplog.text
 
 
 def test_the_log_says_which_norms_there_are(language_models, caplog):
