@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import refuse_to_overwrite, run_command_line
-from ..flags import DEFAULTS, LANGUAGE_MODEL_SITES
+from ..flags.norms import DEFAULTS, LANGUAGE_MODEL_SITES
 from .io import Checkpoint, model_flags, save_checkpoint
 from .legacy_format import Meter, load_any_format
 from .model_layout import RELEASED_BUFFERS, check_names, modernize

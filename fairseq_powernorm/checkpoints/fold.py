@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..files import refuse_folder, refuse_to_overwrite, run_command_line
-from ..flags import SITES, channels_of, stack_spec, stacks_of
+from ..flags.norms import SITES, channels_of, stack_spec, stacks_of
 from ..norms.batch_statistics import BatchStatisticsNorm
 from ..norms.registry import FOLDED, build_from_spec
 from ..norms.spec import NormSpec

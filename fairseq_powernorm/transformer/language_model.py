@@ -14,8 +14,9 @@ from fairseq.modules import AdaptiveInput, CharacterTokenEmbedder
 from omegaconf import OmegaConf
 from torch import nn
 
-from ..flags import FlagError, add_norm_flags, stack_spec
-from ..init_flags import add_init_flags, initialize_by_flags
+from ..flags.initialization import add_init_flags, initialize_by_flags
+from ..flags.norms import add_norm_flags, stack_spec
+from ..flags.values import FlagError
 from ..kernels.operators import describe
 from ..norms.registry import describe_stack
 from .decoder import PowerNormTransformerDecoder

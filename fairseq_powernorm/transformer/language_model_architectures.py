@@ -4,8 +4,8 @@ from fairseq.models import register_model_architecture
 from fairseq.models.transformer_lm import base_lm_architecture
 from omegaconf import OmegaConf
 
-from ..flags import fill_in_defaults
-from ..init_flags import fill_in_init_defaults
+from ..flags.initialization import fill_in_init_defaults
+from ..flags.norms import fill_in_defaults
 from .architectures import set_default
 from .hydra_flags import OTHER_GROUPS, as_command_line
 from .language_model import LANGUAGE_MODEL_NAME, PowerNormLanguageModel
@@ -47,8 +47,7 @@ def preset(args, sizes: dict, model: type[PowerNormLanguageModel] = PowerNormLan
         model: says which flags there are.
 
     Raises:
-        FlagError: see :func:`fairseq_powernorm.flags.fill_in_defaults` and
-            :func:`fairseq_powernorm.init_flags.fill_in_init_defaults`; or a checkpoint to fine-tune cannot be read.
+        FlagError: see ``fill_in_defaults`` and ``fill_in_init_defaults``; or a checkpoint to fine-tune cannot be read.
     """
     if OmegaConf.is_config(args):
         flags = as_command_line(model, args, (*OTHER_GROUPS, "task"))

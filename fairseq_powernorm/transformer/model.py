@@ -10,8 +10,8 @@ from fairseq.models.transformer.transformer_legacy import TransformerModel
 from omegaconf import OmegaConf
 from torch import nn
 
-from ..flags import add_norm_flags, stack_spec, unused_flags
-from ..init_flags import add_init_flags, initialize_by_flags
+from ..flags.initialization import add_init_flags, initialize_by_flags
+from ..flags.norms import add_norm_flags, stack_spec, unused_flags
 from ..kernels.operators import describe
 from ..norms.registry import describe_stack
 from .decoder import PowerNormTransformerDecoder
@@ -25,7 +25,7 @@ MODEL_NAME = "powernorm_transformer"
 @register_model(MODEL_NAME)
 class PowerNormTransformerModel(TransformerModel):
     """fairseq's Transformer with the norm of each site chosen by flag (:mod:`fairseq_powernorm.flags`), and the
-    initialization (:mod:`fairseq_powernorm.init_flags`).
+    initialization (:mod:`fairseq_powernorm.flags.initialization`).
 
     With ``--norm-type layer`` it computes, bit for bit, what stock ``transformer`` with
     ``--encoder-normalize-before --decoder-normalize-before`` does, and their checkpoints have the same keys.

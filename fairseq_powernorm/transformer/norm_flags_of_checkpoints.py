@@ -13,11 +13,12 @@ from typing import Any
 
 from ..checkpoints.io import Checkpoint, load_checkpoint, model_flags
 from ..checkpoints.resume import LAST_NAME
-from ..flags import DEFAULTS, OF_THE_TRAINING, is_language_model, stack_spec, stacks_of
-from ..init_flags import INIT_DEFAULTS, init_of
+from ..flags.initialization import INIT_DEFAULTS, init_of
+from ..flags.norms import DEFAULTS, OF_THE_TRAINING, is_language_model, stack_spec, stacks_of
+from ..flags.own import OWN_FLAGS
+from ..flags.values import AUTO, FlagError
 from ..norms.registry import FOLDED, settings_of
 from ..norms.spec import NormSpec
-from ..own_flags import AUTO, OWN_FLAGS, FlagError
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
 from fairseq_powernorm.checkpoints.convert import command, convert_checkpoint
 from fairseq_powernorm.checkpoints.io import load_checkpoint, save_checkpoint
-from fairseq_powernorm.flags import DEFAULTS
+from fairseq_powernorm.flags.norms import DEFAULTS
 from fairseq_powernorm.norms.no_norm import NoNorm
 from fairseq_powernorm.norms.power_norm_released import PowerNormReleased
 

@@ -166,7 +166,7 @@ def test_a_norm_that_is_added_by_the_steps_passes(root, steps, tmp_path):
         shutil.copytree(root / folder, scratch / folder, ignore=left_out)
     for file in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/conftest.py"):
         shutil.copy(root / file, scratch / file)
-    for file in ("tests/test_flags.py", "tests/test_layering.py"):
+    for file in ("tests/flags/test_norm_flags.py", "tests/test_layering.py"):
         shutil.copy(root / file, scratch / file)
     add_by_the_steps(scratch, steps)
     chosen = f"({NAME} or registry or flags or layering) and not compile and not drift"
@@ -189,7 +189,7 @@ def test_a_norm_that_is_added_by_the_steps_passes(root, steps, tmp_path):
             "from fairseq_powernorm.scoring.rows import NORM_ORDER\n"
             "import bench_norms\n"
             f"name = '{NAME}'\n"
-            "from fairseq_powernorm.own_flags import OWN_FLAGS\n"
+            "from fairseq_powernorm.flags.own import OWN_FLAGS\n"
             "print(COLORS[name], SHORT_NAMES[name], NORM_ORDER.index(name), name in bench_norms.NORMS,\n"
             "      OWN_FLAGS['norm_centre_gain'].norms)",
         ],

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from fairseq_powernorm.flags import FlagError, stack_spec
+from fairseq_powernorm.flags.norms import stack_spec
+from fairseq_powernorm.flags.values import FlagError
 from fairseq_powernorm.functional.multilinear_attention import causal_scores, third_order_scores
 from fairseq_powernorm.norms.registry import NORMS, available_norms
 from fairseq_powernorm.norms.token_norm import TokenNorm

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fairseq_powernorm.flags import FlagError
+from fairseq_powernorm.flags.values import FlagError
 from fairseq_powernorm.recording.record import read_description, read_record
 
 FIRST = "encoder.layers.0.self_attn_layer_norm"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...flags import FlagError
+from ...flags.values import FlagError
 
 
 def sentences_as_blocks(stock: Callable) -> Callable:

@@ -11,7 +11,7 @@ from typing import Any
 
 from fairseq.trainer import Trainer
 
-from ...flags import FlagError
+from ...flags.values import FlagError
 from ...norms.update import OneUpdate
 from ...recording.recorder import NormRecorder
 

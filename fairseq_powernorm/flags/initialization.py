@@ -1,17 +1,14 @@
-"""The flags of initializations, and what goes together with what.
-
-(No ``from __future__ import annotations`` here, and no ``X | None``: fairseq evaluates annotations of the files that
-declare its flags.)
-"""
+"""The flags of initializations, and what goes together with what."""
 
 import logging
 
 from torch import nn
 
-from .flags import LANGUAGE_MODEL_SITES, SITES, FlagError, is_language_model, name_of, stacks_of
-from .initialization.models import initialize
-from .initialization.schemes import FAIRSEQ, SCHEMES, available_schemes
-from .norms.no_norm import NoNorm
+from ..initialization.models import initialize
+from ..initialization.schemes import FAIRSEQ, SCHEMES, available_schemes
+from ..norms.no_norm import NoNorm
+from .norms import LANGUAGE_MODEL_SITES, SITES, is_language_model, name_of, stacks_of
+from .values import FlagError
 
 logger = logging.getLogger(__name__)
 

@@ -1,12 +1,8 @@
-"""Every flag that the plugin adds to fairseq's command line, and how flags become norm specifications.
-
-Flags are stored in checkpoints: they hold primitives only and are never renamed. (No ``from __future__ import
-annotations`` here, and no ``X | None``: fairseq evaluates annotations of the files that declare its flags.)
-"""
+"""The flags of norms, and how they become norm specifications."""
 
 import argparse
 
-from .norms.registry import (
+from ..norms.registry import (
     FOLDED,
     NORMS,
     available_norms,
@@ -15,8 +11,9 @@ from .norms.registry import (
     norms_with,
     settings_of,
 )
-from .norms.spec import DECODER_SITES, ENCODER_SITES, NormSpec, StackSpec
-from .own_flags import AUTO, OWN_FLAGS, FlagError, add_own_flags, own_values, resolve_own_flags
+from ..norms.spec import DECODER_SITES, ENCODER_SITES, NormSpec, StackSpec
+from .own import OWN_FLAGS, add_own_flags, own_values, resolve_own_flags
+from .values import AUTO, FlagError, decay, epsilon, groups, interval, updates
 
 SITE_HELP = {
     "self_attn": "the norm of self-attention",
@@ -55,45 +52,6 @@ LANGUAGE_MODEL_SITES = tuple(site for site in DECODER_SITES if site != "cross_at
 
 RELEASED_OUTPUT_WARMUP = 1000
 """Forward calls of warm-up that the release gives its output norms, whatever it is told for the others."""
-
-
-def epsilon(text: str) -> float:
-    """Parses ``--norm-eps``: a number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return value
-
-
-def decay(text: str) -> float:
-    """Parses ``--norm-alpha-fwd`` and ``--norm-alpha-bwd``: a number in [0, 1)."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number in [0, 1), got {text}")
-    return value
-
-
-def updates(text: str) -> int | str:
-    """Parses ``--norm-warmup-updates``: ``auto``, or an integer, 0 or more."""
-    if text == AUTO:
-        return text
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number of updates, 0 or more, or 'auto', got {text}")
-    return int(text)
-
-
-def interval(text: str) -> int:
-    """Parses ``--norm-record-interval``: an integer, 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of updates, 1 or more, got {text}")
-    return int(text)
-
-
-def groups(text: str) -> str:
-    """Parses ``--norm-group-scaling``: ``auto``, ``heads``, or an integer, 0 or more, kept as text."""
-    if text not in (AUTO, "heads") and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number of groups, 'heads' or 'auto', got {text}")
-    return text
 
 
 def stacks_of(args) -> tuple[str, ...]:

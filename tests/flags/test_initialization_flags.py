@@ -4,8 +4,9 @@ import argparse
 
 import pytest
 
-from fairseq_powernorm.flags import FlagError, add_norm_flags, fill_in_defaults
-from fairseq_powernorm.init_flags import INIT_DEFAULTS, add_init_flags, fill_in_init_defaults, init_of
+from fairseq_powernorm.flags.initialization import INIT_DEFAULTS, add_init_flags, fill_in_init_defaults, init_of
+from fairseq_powernorm.flags.norms import add_norm_flags, fill_in_defaults
+from fairseq_powernorm.flags.values import FlagError
 from fairseq_powernorm.initialization.schemes import SCHEMES, available_schemes
 
 NONE = ["--norm-type", "none", "--decoder-norm-type", "none"]
