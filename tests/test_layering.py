@@ -22,7 +22,7 @@ ALLOWED = {
     "transformer": {"flags", "norms", "checkpoints", "kernels", "files", "import_hooks", "recording"},
     "corpora": {"files"},
     "scoring": {"files", "norms"},  # how a norm is called in papers
-    "analysis": {"files", "norms", "scoring", "recording"},
+    "analysis": {"checkpoints", "files", "norms", "scoring", "recording"},
     "pipeline": {"files", "norms", "checkpoints", "corpora", "scoring", "analysis", "transformer"},
     "launch": {"pipeline"},
     "command_line": {"checkpoints", "files", "kernels", "transformer"},
