@@ -4,7 +4,8 @@
 
 Figures 2, 3 and 4 need records of norms (a recipe's ``record=true``; ``scripts/train_cifar10.sh`` writes them by
 itself), for each recorded norm one of each; figure 5 the table of ``scripts/batch_size_study.sh``; figure 6 averaged
-checkpoints of LayerNorm and PowerNorm. ``scripts/figures.sh`` is short for it.
+checkpoints of LayerNorm and PowerNorm; ``smoothness`` and ``bound`` the tables that ``scripts/smoothness_study.sh``
+writes into IMAGES/smoothness. ``scripts/figures.sh`` is short for it.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 
 from ..checkpoints.io import load_checkpoint
 from ..files import atomic_write, refuse_to_overwrite, run_command_line
-from . import paper_figures
+from . import paper_figures, theory_figures
 from .bar_chart import COLORS
 from .paper_figures import SIZES_OF_THE_PAPER, Drawing
 from .recorded_runs import RecordedRun, read_run, summarize
@@ -26,12 +27,13 @@ from .recorded_runs import RecordedRun, read_run, summarize
 logger = logging.getLogger(__name__)
 
 RECORD = "norm_record"
-OF_RECORDS: dict[int, Callable[[Sequence[RecordedRun]], Drawing]] = {
-    2: paper_figures.figure2,
-    3: paper_figures.figure3,
-    4: paper_figures.figure4,
+OF_RECORDS: dict[str, Callable[[Sequence[RecordedRun]], Drawing]] = {
+    "2": paper_figures.figure2,
+    "3": paper_figures.figure3,
+    "4": paper_figures.figure4,
 }
-NUMBERS = (*OF_RECORDS, 5, 6)
+NAMES = (*OF_RECORDS, "5", "6", "smoothness", "bound")
+"""By their numbers in the paper; those without are Lemma 2 and Theorem 4 by experiment."""
 SPECTRA = ("layer", "power")
 EMBEDDING = "encoder.embed_tokens.weight"
 
@@ -146,16 +148,22 @@ def embeddings(sources: Sources) -> dict[str, np.ndarray]:
     return found
 
 
-def make(number: int, sources: Sources, title: str) -> dict[str, Drawing]:
+def make(figure: str, sources: Sources, title: str) -> dict[str, Drawing]:
     """The drawings of a figure by what is added to their names.
 
     Raises:
         ValueError: what it is drawn from is missing.
     """
-    if number in OF_RECORDS:
+    if figure in OF_RECORDS:
         pairs = recorded_pairs(sources)
-        return {f"figure{number}_{norm}": OF_RECORDS[number](runs) for norm, runs in pairs.items()}
-    if number == 5:
+        return {f"figure{figure}_{norm}": OF_RECORDS[figure](runs) for norm, runs in pairs.items()}
+    if figure in ("smoothness", "bound"):
+        folder = (sources.images or Path()) / "smoothness"
+        if figure == "bound":
+            rows = theory_figures.read_table(folder / "bound_power.csv", ("step", "norm", "gradient", "bound"))
+            return {"bound": theory_figures.bound(rows)}
+        return {"smoothness": theory_figures.smoothness(theory_figures.read_smoothness(folder))}
+    if figure == "5":
         scores, note = batch_size_scores(sources.batch_sizes)
         return {"figure5": paper_figures.figure5(scores, title, note)}
     return {"figure6": paper_figures.figure6(embeddings(sources), title)}
@@ -173,8 +181,8 @@ def write_jumps(pairs: Mapping[str, Sequence[RecordedRun]], path: Path) -> None:
             writer.writerow([each.label, runs[each.label].norm, each.place, each.quantity, *values])
 
 
-def draw_all(sources: Sources, numbers: Sequence[int], prefix: str, title: str, force: bool) -> list[str]:
-    """Writes the figures asked for, or, with no numbers, those that there are runs for.
+def draw_all(sources: Sources, asked: Sequence[str], prefix: str, title: str, force: bool) -> list[str]:
+    """Writes the figures asked for, or, with none, those that there are runs for.
 
     Returns:
         The files' prefixes.
@@ -184,18 +192,17 @@ def draw_all(sources: Sources, numbers: Sequence[int], prefix: str, title: str, 
         FileExistsError: a file is there and ``force`` is not set.
     """
     drawings: dict[str, Drawing] = {}
-    for number in numbers or NUMBERS:
+    for figure in asked or NAMES:
         try:
-            drawings |= make(number, sources, title)
+            drawings |= make(figure, sources, title)
         except ValueError as error:
-            if numbers:
-                raise ValueError(f"figure {number}: {error}") from None
-            logger.info("figure %d is left out: %s", number, error)
+            if asked:
+                raise ValueError(f"figure {figure}: {error}") from None
+            logger.info("figure %s is left out: %s", figure, error)
     if not drawings:
         raise ValueError("there are runs for none of the figures")
-    jumps = Path(f"{prefix}_jumps.csv") if set(OF_RECORDS) & set(numbers or NUMBERS) else None
     pairs = {}
-    if jumps and any(name.startswith(tuple(f"figure{number}_" for number in OF_RECORDS)) for name in drawings):
+    if any(name.startswith(tuple(f"figure{figure}_" for figure in OF_RECORDS)) for name in drawings):
         pairs = recorded_pairs(sources)
         drawings |= {f"relative_{norm}": paper_figures.relative(runs) for norm, runs in pairs.items()}
     for name in drawings:
@@ -204,7 +211,7 @@ def draw_all(sources: Sources, numbers: Sequence[int], prefix: str, title: str, 
     for name, drawing in drawings.items():
         drawing.write(f"{prefix}_{name}")
     if pairs:
-        write_jumps(pairs, jumps)
+        write_jumps(pairs, Path(f"{prefix}_jumps.csv"))
     return [f"{prefix}_{name}" for name in drawings]
 
 
@@ -214,9 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, help="a recipe's runs, e.g. runs/multi30k_de_en")
     parser.add_argument("--images", type=Path, help="ResNet20's runs, e.g. runs/cifar10")
     parser.add_argument("--batch-sizes", type=Path, help="the CSV of scripts/batch_size_study.sh")
-    parser.add_argument(
-        "--figures", default="", metavar="LIST", help=f"of {', '.join(map(str, NUMBERS))} (default: all)"
-    )
+    parser.add_argument("--figures", default="", metavar="LIST", help=f"of {', '.join(NAMES)} (default: all)")
     parser.add_argument("--norms", default="", metavar="LIST", help="for figures 2 to 4 (default: all recorded ones)")
     parser.add_argument("--seed", type=int, default=1, help="(default 1)")
     parser.add_argument("--output-prefix", required=True, help="writes PREFIX_figure2_NORM.png and .csv and so on")
@@ -224,12 +229,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--force", action="store_true", help="replace files that exist")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    numbers = [word for word in options.figures.split(",") if word]
-    if unknown := [word for word in numbers if word not in map(str, NUMBERS)]:
-        raise ValueError(f"--figures takes {', '.join(map(str, NUMBERS))}, got {', '.join(unknown)}")
+    asked = [word for word in options.figures.split(",") if word]
+    if unknown := [word for word in asked if word not in NAMES]:
+        raise ValueError(f"--figures takes {', '.join(NAMES)}, got {', '.join(unknown)}")
     norms = [word for word in options.norms.split(",") if word]
     sources = Sources(options.runs, options.images, options.batch_sizes, options.seed, norms)
-    for prefix in draw_all(sources, list(map(int, numbers)), options.output_prefix, options.title, options.force):
+    for prefix in draw_all(sources, asked, options.output_prefix, options.title, options.force):
         logger.info("wrote %s.png and .csv", prefix)
 
 

@@ -5,40 +5,18 @@ python -m fairseq_powernorm.images --norm batch --images 10000 --epochs 10 --out
 
 import argparse
 import logging
-import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from ..files import run_command_line
 from ..norms.registry import available_norms
 from .data import read_images
+from .options import Parser, number
 from .resnet import NONE
 from .train import Settings, train
 
 PROGRAM = "train_cifar10.sh"
-
-
-def number(kind: type, least: float, below: float = math.inf) -> Callable[[str], float]:
-    """A type of option: a number from ``least`` to below ``below``."""
-
-    def parse(text: str) -> float:
-        value = kind(text)
-        if not least <= value < below:
-            raise argparse.ArgumentTypeError(f"takes a number from {least:g} to below {below:g}, got {text}")
-        return value
-
-    parse.__name__ = "number"  # argparse's "invalid number value"
-    return parse
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse's, whose errors are one line and end with status 1, as those of all scripts do."""
-
-    def error(self, message: str) -> NoReturn:
-        """Ends the program with one line."""
-        sys.exit(f"{self.prog}: error: {message}; see --help")
 
 
 def make_parser() -> argparse.ArgumentParser:

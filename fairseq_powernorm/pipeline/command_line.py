@@ -170,7 +170,8 @@ def curves(options: Options) -> None:
 def figures(options: Options) -> None:
     """Draws the PowerNorm paper's figures from runs of this recipe, as PNG and CSV: 2, 3 and 4 from runs with
     --override record=true and from those of train_cifar10.sh (RUNS/cifar10), 5 from batch_size_study.sh, 6 from the
-    averages of layer and power. What there are no runs for is left out."""
+    averages of layer and power; and Lemma 2 and Theorem 4 by experiment, smoothness and bound, from
+    smoothness_study.sh. What there are no runs for is left out."""
     from ..analysis import figures
 
     output = options.output or options.runs / options.recipe / "figures" / "paper"
@@ -216,7 +217,7 @@ def options_by_name() -> dict[str, dict]:
             "that make an update (default %(default)s: 1 x 4096 … 8 x 512 tokens)",
             *("LIST", listed("numbers above 0", "[1-9][0-9]*", int), "1,2,4,8"),
         ),
-        "figures": option("numbers of figures, 2 to 6 (default: all that there are runs for)", "LIST", numbers),
+        "figures": option("of 2,3,4,5,6,smoothness,bound (default: all that there are runs for)", "LIST", names),
         "batches": option("batches of training data to estimate on (default %(default)s)", "N", number, 100),
         "dry-run": option("print every command and do nothing", action="store_true"),
     }

@@ -155,7 +155,7 @@ def test_what_is_missing(runs, tmp_path, caplog):
     caplog.set_level("INFO")
     for arguments, message in (
         (["--figures", "5"], r"^figure 5: the table of the batch size study is missing"),
-        (["--figures", "7"], r"^--figures takes 2, 3, 4, 5, 6, got 7$"),
+        (["--figures", "7"], r"^--figures takes 2, 3, 4, 5, 6, smoothness, bound, got 7$"),
         (
             ["--figures", "2", "--norms", "power"],
             r"^figure 2: no record of power with seed 1; recorded norms: batch, batch-plain$",
@@ -183,3 +183,34 @@ def test_bad_records(tmp_path):
         read_run(record(tmp_path / "two", []), "mine")
     with pytest.raises(ValueError, match=r"^unknown quantity 'x'; known: mean_distance"):
         paper_figures.over_training([read_run(tmp_path / "one", "mine")], [["x"]], "title")
+
+
+def test_lemma_2_and_theorem_4(tmp_path):
+    folder = tmp_path / "images" / "smoothness"
+    folder.mkdir(parents=True)
+    words = ["--images", str(tmp_path / "images"), "--output-prefix", str(tmp_path / "out")]
+    with pytest.raises(
+        ValueError, match=r"^figure smoothness: .* has no smoothness_NORM.csv: scripts/smoothness_study.sh"
+    ):
+        figures.main([*words, "--figures", "smoothness"])
+    with pytest.raises(
+        ValueError, match=r"^figure bound: .*bound_power.csv is missing: scripts/smoothness_study.sh makes"
+    ):
+        figures.main([*words, "--figures", "bound"])
+    header = "step,loss,gradient_norm,loss_lowest,loss_highest,gradient_distance_lowest,gradient_distance_highest"
+    for norm in ("batch", "none"):
+        lines = f"{header},effective_smoothness\n0,1,2,3,4,5,6,7\n10,1,2,3,4,5,6,8\n"
+        (folder / f"smoothness_{norm}.csv").write_text(lines)
+    lines = (
+        "step,norm,gradient,bound,largest_share,projection_share\n0,b,1,2,0.5,0\n0,a,1,2,0.75,0.1\n1,b,1,3,0.4,0.2\n"
+    )
+    (folder / "bound_power.csv").write_text(lines)
+    figures.main([*words, "--figures", "smoothness,bound"])
+    rows = table(tmp_path / "out_smoothness.csv")
+    assert [(row["norm"], row["effective_smoothness"]) for row in rows] == [
+        *(("none", "7"), ("none", "8"), ("batch", "7"), ("batch", "8"))
+    ]
+    assert len(table(tmp_path / "out_bound.csv")) == 3 and (tmp_path / "out_bound.png").read_bytes().startswith(PNG)
+    (folder / "bound_power.csv").write_text("step\n1\n")
+    with pytest.raises(ValueError, match=r"bound_power.csv is not a table of scripts/smoothness_study.sh$"):
+        figures.main([*words, "--figures", "bound", "--force"])
