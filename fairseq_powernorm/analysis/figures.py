@@ -160,7 +160,9 @@ def make(figure: str, sources: Sources, title: str) -> dict[str, Drawing]:
     if figure in ("smoothness", "bound"):
         folder = (sources.images or Path()) / "smoothness"
         if figure == "bound":
-            rows = theory_figures.read_table(folder / "bound_power.csv", ("step", "norm", "gradient", "bound"))
+            rows = theory_figures.read_table(
+                folder / "bound_power.csv", ("step", "norm", "gradient", "bound", "images")
+            )
             return {"bound": theory_figures.bound(rows)}
         return {"smoothness": theory_figures.smoothness(theory_figures.read_smoothness(folder))}
     if figure == "5":
@@ -178,7 +180,9 @@ def write_jumps(pairs: Mapping[str, Sequence[RecordedRun]], path: Path) -> None:
         for each in summarize(list(runs.values())):
             numbers = (each.median, each.high, each.largest, each.jump)
             values = [f"{value:.5g}" for value in numbers]
-            writer.writerow([each.label, runs[each.label].norm, each.place, each.quantity, *values])
+            writer.writerow(
+                [f"{each.label}{runs[each.label].data}", runs[each.label].norm, each.place, each.quantity, *values]
+            )
 
 
 def draw_all(sources: Sources, asked: Sequence[str], prefix: str, title: str, force: bool) -> list[str]:

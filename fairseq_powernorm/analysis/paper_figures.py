@@ -109,7 +109,7 @@ def over_training(
                         linewidth=1,
                         label=f"{run.label}{PLACES[place]}{symbol}",
                     )
-                    name = run.label, run.norm, place, quantity
+                    name = f"{run.label}{run.data}", run.norm, place, quantity
                     drawing.rows += [
                         (*name, f"{at:.4g}", f"{value:.8g}") for at, value in zip(percent, values, strict=True)
                     ]

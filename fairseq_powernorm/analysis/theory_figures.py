@@ -40,14 +40,15 @@ def read_smoothness(folder: Path) -> dict[str, Rows]:
     paths = sorted(folder.glob("smoothness_*.csv"), key=lambda path: (not path.stem.endswith(f"_{WITHOUT}"), path))
     if not paths:
         raise ValueError(f"{folder} has no smoothness_NORM.csv: scripts/smoothness_study.sh makes them")
-    columns = ("step", "effective_smoothness", *(column for pair in RANGES.values() for column in pair))
+    columns = ("step", "effective_smoothness", "images", *(column for pair in RANGES.values() for column in pair))
     return {path.stem.removeprefix("smoothness_"): read_table(path, columns) for path in paths}
 
 
 def smoothness(tables: Mapping[str, Rows]) -> Drawing:
     """Loss and gradient along the gradient, and effective smoothness, over the steps of the training."""
+    whose = next(iter(tables.values()))[0]["images"]
     below = (
-        "ResNet20 on CIFAR-10. From each point the weights are moved along the negative gradient of a batch by 0.5 to "
+        f"ResNet20 on {whose}. From each point the weights are moved along the negative gradient of a batch by 0.5 to "
         "4 learning rates; shaded: the range over these moves. Effective smoothness: the largest change of the "
         "gradient by the length of the move (Santurkar et al. 2018)."
     )
@@ -59,7 +60,7 @@ def smoothness(tables: Mapping[str, Rows]) -> Drawing:
         steps = [int(row["step"]) for row in rows]
         for panel, (low, high) in zip(axes, RANGES.values(), strict=False):
             lowest, highest = ([float(row[column]) for row in rows] for column in (low, high))
-            panel.fill_between(steps, lowest, highest, color=color, alpha=0.3, linewidth=0)
+            panel.fill_between(steps, lowest, highest, color=color, alpha=0.15, linewidth=0)
             panel.plot(steps, highest, color=color, linewidth=0.8, label=norm)
         axes[2].plot(steps, [float(row["effective_smoothness"]) for row in rows], color=color, label=norm)
         drawing.rows += [(norm, *row.values()) for row in rows]
@@ -74,9 +75,10 @@ def smoothness(tables: Mapping[str, Rows]) -> Drawing:
 def bound(rows: Rows) -> Drawing:
     """‖dX‖ of the first and the last norm beside Theorem 4's bound, and how near to it the nearest value is."""
     below = (
-        "ResNet20 on CIFAR-10 with power from the first step, no scaling. Bound: (|g| + B |X̂|)/√(ψ² + ε) for each "
-        "value, B the largest rms(g)/√Γ of the steps before; drawn are the norms over all positions and channels. "
-        "Right: the largest |dX| by its own bound over all norms, and the largest |ν| by B; neither can be above 1."
+        f"ResNet20 on {rows[0]['images']} with power from the first step, no scaling. "
+        "Bound: (|g| + B |X̂|)/√(ψ² + ε) for each value, B the largest rms(g)/√Γ of the steps before; drawn are the norms "
+        "over all positions and channels. Right: the largest |dX| by its own bound over all norms, and the largest |ν| "
+        "by B; neither can be above 1."
     )
     figure, axes = panels(2, "Theorem 4 along a training", below)
     names = list(dict.fromkeys(row["norm"] for row in rows))

@@ -36,7 +36,7 @@ STEPS = (0.5, 1.0, 2.0, 4.0)
 """Steps along the gradient, in learning rates; the range that Santurkar et al. take."""
 COLUMNS = (
     *("step", "loss", "gradient_norm", "loss_lowest", "loss_highest"),
-    *("gradient_distance_lowest", "gradient_distance_highest", "effective_smoothness"),
+    *("gradient_distance_lowest", "gradient_distance_highest", "effective_smoothness", "images"),
 )
 
 
@@ -67,7 +67,7 @@ def measure(
         steps: at least one, above 0.
 
     Returns:
-        :data:`COLUMNS` but the first.
+        :data:`COLUMNS` but the first and the last.
     """
     loss, gradient = loss_and_gradient(model, inputs, labels)
     weights = [parameter.detach().clone() for parameter in model.parameters()]
@@ -85,7 +85,7 @@ def measure(
         for parameter, weight in zip(model.parameters(), weights, strict=True):
             parameter.copy_(weight)
     values = (loss.item(), length, min(losses), max(losses), min(distances), max(distances), max(smoothness))
-    return dict(zip(COLUMNS[1:], values, strict=True))
+    return dict(zip(COLUMNS[1:-1], values, strict=True))
 
 
 def study(
@@ -111,6 +111,7 @@ def study(
     model = ResNet20(norm)
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=1e-4)
     observer = bound.BoundObserver(model) if norm == "power" else None
+    whose = f"{len(images)} of {images.source}"
     rows: list[dict] = []
     bounds: list[dict] = []
     model.train()
@@ -121,14 +122,14 @@ def study(
                 break
             set_num_updates(model, done)
             if observer is None and done % every == 0:
-                rows.append({"step": done, **measure(model, inputs, labels, learning_rate)})
+                rows.append({"step": done, **measure(model, inputs, labels, learning_rate), "images": whose})
             with one_update(model):
                 loss = F.cross_entropy(model(inputs), labels)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
             if observer is not None:
-                bounds += [{"step": done, **row} for row in observer.rows]
+                bounds += [{"step": done, **row, "images": whose} for row in observer.rows]
                 observer.rows.clear()
             done += 1
         epoch += 1
@@ -148,7 +149,7 @@ def write_study(folder: Path, norms: Sequence[str], images: Images, force: bool,
     """
     paths = []
     for norm in norms:
-        kind, columns = ("bound", ("step", *bound.COLUMNS)) if norm == "power" else ("smoothness", COLUMNS)
+        kind, columns = ("bound", ("step", *bound.COLUMNS, "images")) if norm == "power" else ("smoothness", COLUMNS)
         paths.append(path := folder / f"{kind}_{norm}.csv")
         if path.exists() and not force:
             logger.info("%s is there already", path)

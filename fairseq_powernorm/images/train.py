@@ -28,7 +28,17 @@ from .resnet import ResNet20
 logger = logging.getLogger(__name__)
 
 CHECKPOINT, METRICS, SETTINGS, RECORD = "checkpoint.pt", "metrics.csv", "config.json", "norm_record"
-COLUMNS = ("epoch", "updates", "learning_rate", "train_loss", "train_error", "test_loss", "test_error", "seconds")
+COLUMNS = (
+    "epoch",
+    "updates",
+    "learning_rate",
+    "train_loss",
+    "train_error",
+    "test_loss",
+    "test_error",
+    "seconds",
+    "images",
+)
 
 
 @dataclass(frozen=True)
@@ -194,17 +204,9 @@ def train(settings: Settings, training: Images, test: Images, folder: Path, inte
                     f"--learning-rate, and for power --warmup-updates; its record is kept in {folder}"
                 )
             test_loss, test_error = evaluate(model, test)
-            values = (
-                epoch + 1,
-                updates,
-                rate,
-                train_loss,
-                train_error,
-                test_loss,
-                test_error,
-                time.monotonic() - began,
-            )
-            metrics.append(dict(zip(COLUMNS, values, strict=True)))
+            values = (epoch + 1, updates, rate, train_loss, train_error, test_loss, test_error)
+            seconds, whose = time.monotonic() - began, f"{settings.images} of {settings.source}"
+            metrics.append(dict(zip(COLUMNS, (*values, seconds, whose), strict=True)))
             if recorder is not None:
                 recorder.save(updates)
             with atomic_write(folder / CHECKPOINT, "wb") as stream:
@@ -218,6 +220,6 @@ def train(settings: Settings, training: Images, test: Images, folder: Path, inte
             logger.info(
                 "%s, epoch %d of %d: training loss %.3f, error %.1f %%; test loss %.3f, error %.1f %%; %.0f s",
                 *(settings.norm, epoch + 1, settings.epochs, train_loss, 100 * train_error),
-                *(test_loss, 100 * test_error, values[-1]),
+                *(test_loss, 100 * test_error, seconds),
             )
     return metrics

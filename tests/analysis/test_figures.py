@@ -80,10 +80,10 @@ def test_figures_2_to_4_stand_beside_resnet_s(runs, tmp_path):
         for run, place in (
             ("Transformer, batch", "input"),
             ("Transformer, batch", "scaled"),
-            ("ResNet20, batch", "input"),
+            ("ResNet20, batch (7 images of JPEG)", "input"),
         )
     ]
-    found = [float(row["value"]) for row in rows if row["run"] == "ResNet20, batch"]
+    found = [float(row["value"]) for row in rows if row["run"].startswith("ResNet20, batch (7")]
     assert found == [0.5, 0.5, 1, 1]
     jumps = table(tmp_path / "out" / "p_jumps.csv")
     worst = next(r for r in jumps if r["run"] == "Transformer, batch-plain" and r["quantity"] == "variance_distance")
@@ -96,7 +96,7 @@ def test_either_network_alone(runs, tmp_path):
     figures.main(["--runs", str(runs / "mine"), *words])
     assert {row["run"] for row in table(f"{tmp_path}/out_figure2_batch.csv")} == {"Transformer, batch"}
     figures.main(["--images", str(runs / "cifar10"), *words, "--force"])
-    assert {row["run"] for row in table(f"{tmp_path}/out_figure2_batch.csv")} == {"ResNet20, batch"}
+    assert {row["run"] for row in table(f"{tmp_path}/out_figure2_batch.csv")} == {"ResNet20, batch (7 images of JPEG)"}
 
 
 def test_the_choices_stand_below(runs):
@@ -199,11 +199,10 @@ def test_lemma_2_and_theorem_4(tmp_path):
         figures.main([*words, "--figures", "bound"])
     header = "step,loss,gradient_norm,loss_lowest,loss_highest,gradient_distance_lowest,gradient_distance_highest"
     for norm in ("batch", "none"):
-        lines = f"{header},effective_smoothness\n0,1,2,3,4,5,6,7\n10,1,2,3,4,5,6,8\n"
+        lines = f"{header},effective_smoothness,images\n0,1,2,3,4,5,6,7,9 of X\n10,1,2,3,4,5,6,8,9 of X\n"
         (folder / f"smoothness_{norm}.csv").write_text(lines)
-    lines = (
-        "step,norm,gradient,bound,largest_share,projection_share\n0,b,1,2,0.5,0\n0,a,1,2,0.75,0.1\n1,b,1,3,0.4,0.2\n"
-    )
+    lines = ["step,norm,gradient,bound,largest_share,projection_share,images", "0,b,1,2,0.5,0,9 of X"]
+    lines = "\n".join([*lines, "0,a,1,2,0.75,0.1,9 of X", "1,b,1,3,0.4,0.2,9 of X", ""])
     (folder / "bound_power.csv").write_text(lines)
     figures.main([*words, "--figures", "smoothness,bound"])
     rows = table(tmp_path / "out_smoothness.csv")
