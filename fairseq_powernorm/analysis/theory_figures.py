@@ -77,8 +77,8 @@ def bound(rows: Rows) -> Drawing:
     below = (
         f"ResNet20 on {rows[0]['images']} with power from the first step, no scaling. "
         "Bound: (|g| + B |X̂|)/√(ψ² + ε) for each value, B the largest rms(g)/√Γ of the steps before; drawn are the "
-        "norms over all positions and channels. Right: the largest |dX| by its own bound over all norms, and the largest |ν| "
-        "by B; neither can be above 1."
+        "norms over all positions and channels. Right: the largest |dX| by its own bound over all norms, and the "
+        "largest |ν| by B; neither can be above 1."
     )
     figure, axes = panels(2, "Theorem 4 along a training", below)
     names = list(dict.fromkeys(row["norm"] for row in rows))
