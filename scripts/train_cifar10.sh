@@ -5,4 +5,4 @@
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$caller_folder"
-PYTHONUTF8=1 exec "$python" -P -m fairseq_powernorm.images.train --data "$root/data/cifar10" "$@"
+PYTHONUTF8=1 exec "$python" -P -m fairseq_powernorm.images --data "$root/data/cifar10" "$@"

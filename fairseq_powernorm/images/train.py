@@ -1,20 +1,16 @@
 """Trains ResNet20 on CIFAR-10 with a norm of this package, and records its norms.
 
-    python -m fairseq_powernorm.images.train --norm batch --images 10000 --epochs 10 --output runs/cifar10/batch/seed1
-
 The settings are those of He et al. 2016: SGD with momentum 0.9, weight decay 1e-4, batches of 128, learning rate 0.1,
 divided by 10 after one half and three quarters of the epochs (there 82 and 123 of 164). A training that was interrupted
 continues after its last epoch, and ends as one that was not, to the bit.
 """
 
-import argparse
 import contextlib
 import csv
 import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +19,26 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..files import atomic_write, exclusive, run_command_line
-from ..norms.registry import available_norms
+from ..files import atomic_write, exclusive
 from ..norms.update import OneUpdate, one_update
 from ..recording.recorder import NormRecorder
-from .data import Images, batches, normalized, read_images
-from .resnet import NONE, ResNet20
+from .data import Images, batches, normalized
+from .resnet import ResNet20
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT, METRICS, SETTINGS, RECORD = "checkpoint.pt", "metrics.csv", "config.json", "norm_record"
-COLUMNS = ("epoch", "updates", "learning_rate", "train_loss", "train_error", "test_loss", "test_error", "seconds")
+COLUMNS = (
+    "epoch",
+    "updates",
+    "learning_rate",
+    "train_loss",
+    "train_error",
+    "test_loss",
+    "test_error",
+    "seconds",
+    "images",
+)
 
 
 @dataclass(frozen=True)
@@ -199,17 +204,9 @@ def train(settings: Settings, training: Images, test: Images, folder: Path, inte
                     f"--learning-rate, and for power --warmup-updates; its record is kept in {folder}"
                 )
             test_loss, test_error = evaluate(model, test)
-            values = (
-                epoch + 1,
-                updates,
-                rate,
-                train_loss,
-                train_error,
-                test_loss,
-                test_error,
-                time.monotonic() - began,
-            )
-            metrics.append(dict(zip(COLUMNS, values, strict=True)))
+            values = (epoch + 1, updates, rate, train_loss, train_error, test_loss, test_error)
+            seconds, whose = time.monotonic() - began, f"{settings.images} of {settings.source}"
+            metrics.append(dict(zip(COLUMNS, (*values, seconds, whose), strict=True)))
             if recorder is not None:
                 recorder.save(updates)
             with atomic_write(folder / CHECKPOINT, "wb") as stream:
@@ -223,72 +220,6 @@ def train(settings: Settings, training: Images, test: Images, folder: Path, inte
             logger.info(
                 "%s, epoch %d of %d: training loss %.3f, error %.1f %%; test loss %.3f, error %.1f %%; %.0f s",
                 *(settings.norm, epoch + 1, settings.epochs, train_loss, 100 * train_error),
-                *(test_loss, 100 * test_error, values[-1]),
+                *(test_loss, 100 * test_error, seconds),
             )
     return metrics
-
-
-def number(kind: type, least: float, below: float = math.inf) -> Callable[[str], float]:
-    """A type of option: a number from ``least`` to below ``below``."""
-
-    def parse(text: str) -> float:
-        value = kind(text)
-        if not least <= value < below:
-            raise argparse.ArgumentTypeError(f"takes a number from {least:g} to below {below:g}, got {text}")
-        return value
-
-    parse.__name__ = "number"  # argparse's "invalid number value"
-    return parse
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="train_cifar10.sh", description="Trains ResNet20 on CIFAR-10 with a norm, and records what its norms see."
-    )
-    names = (*available_norms(), NONE)
-    parser.add_argument("--norm", default="batch", choices=names, help="in BatchNorm's place (default batch)")
-    parser.add_argument("--data", type=Path, default=Path("data/cifar10"), help="of prepare_cifar10.sh (data/cifar10)")
-    parser.add_argument("--output", type=Path, help="folder of the run (default runs/cifar10/NORM/seedN)")
-    parser.add_argument("--images", type=number(int, 1), help="the first so many of the training set (default all)")
-    parser.add_argument("--test-images", type=number(int, 1), help="likewise of the test set (default all)")
-    parser.add_argument("--epochs", type=number(int, 1), default=164, help="(default 164)")
-    parser.add_argument("--seed", type=int, default=1, help="(default 1)")
-    parser.add_argument("--batch", type=number(int, 1), default=128, help="images an update (default 128)")
-    parser.add_argument("--learning-rate", type=number(float, 1e-9), default=0.1, help="at the start (default 0.1)")
-    parser.add_argument(
-        "--alpha", type=number(float, 0, 1), default=0.9, help="decay of running statistics (default 0.9)"
-    )
-    parser.add_argument("--warmup-updates", type=number(int, 0), default=0, help="of power (default 0)")
-    parser.add_argument(
-        "--record-interval", type=number(int, 1), default=10, help="updates between records (default 10)"
-    )
-    parser.add_argument("--no-record", action="store_true", help="record nothing")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains one norm; see ``--help``."""
-    options = make_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    training = read_images(options.data, "train", options.images)
-    test = read_images(options.data, "test", options.test_images)
-    settings = Settings(
-        norm=options.norm,
-        images=len(training),
-        test_images=len(test),
-        epochs=options.epochs,
-        seed=options.seed,
-        batch=options.batch,
-        learning_rate=options.learning_rate,
-        alpha=options.alpha,
-        warmup_updates=options.warmup_updates,
-        source=training.source,
-    )
-    output = options.output or Path("runs") / "cifar10" / options.norm / f"seed{options.seed}"
-    record = not options.no_record and options.norm != NONE
-    train(settings, training, test, output, options.record_interval if record else None)
-
-
-if __name__ == "__main__":
-    run_command_line(main)

@@ -175,6 +175,21 @@ def curves(options: Options) -> None:
     logger.info("wrote %s.csv and %s.png", output, output)
 
 
+def figures(options: Options) -> None:
+    """Draws the PowerNorm paper's figures from runs of this recipe, as PNG and CSV: 2, 3 and 4 from runs with
+    --override record=true and from those of train_cifar10.sh (RUNS/cifar10), 5 from batch_size_study.sh, 6 from the
+    averages of layer and power; and Lemma 2 and Theorem 4 by experiment, smoothness and bound, from
+    smoothness_study.sh. What there are no runs for is left out."""
+    from ..analysis import figures
+
+    output = options.output or options.runs / options.recipe / "figures" / "paper"
+    words = ["--runs", str(options.runs / options.recipe), "--images", str(options.runs / "cifar10")]
+    words += ["--batch-sizes", str(options.runs / "batch_sizes" / f"{options.recipe}.csv"), "--seed", str(options.seed)]
+    for name in ("figures", "norms"):
+        words += [f"--{name}", ",".join(map(str, getattr(options, name)))] if getattr(options, name) else []
+    figures.main([*words, "--output-prefix", str(output), "--title", options.recipe, "--force"])
+
+
 def option(text: str, metavar: str | None = None, type: Callable | None = None, default=None, **others) -> dict:
     """The keywords of ``add_argument`` that are given."""
     given = {"help": text, "metavar": metavar, "type": type, "default": default}
@@ -211,6 +226,7 @@ def options_by_name() -> dict[str, dict]:
             "that make an update (default %(default)s: 1 x 4096 … 8 x 512 tokens)",
             *("LIST", listed("numbers above 0", "[1-9][0-9]*", int), "1,2,4,8"),
         ),
+        "figures": option("of 2,3,4,5,6,smoothness,bound (default: all that there are runs for)", "LIST", names),
         "batches": option("batches of training data to estimate on (default %(default)s)", "N", number, 100),
         "dry-run": option("print every command and do nothing", action="store_true"),
     }
@@ -248,6 +264,9 @@ def make_parser() -> Parser:
     add("second-ending", second_ending, "run into override", run=needed, into=needed, override=setting)
     add("table", table, "recipe runs output command override", "PREFIX.md, .csv and .png (default RUNS/RECIPE/table)")
     add("curves", curves, "recipe runs output", "PREFIX.csv and .png (default RUNS/RECIPE/curves)")
+    made = "PREFIX_figureN….png and .csv (default RUNS/RECIPE/figures/paper)"
+    all_norms = option("norms for figures 2 to 4 (default: all recorded ones)", default=None)
+    add("figures", figures, "recipe figures norms seed runs output", made, norms={"default": None, **all_norms})
     own_runs = option("folder of all runs (default runs/batch_sizes)", default=ROOT / "runs" / "batch_sizes")
     made = "PREFIX.md, .csv and .png (default RUNS/RECIPE)"
     add("batch-sizes", planned(recipes.plan_batch_sizes), f"{several} passes", made, runs=own_runs)

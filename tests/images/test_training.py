@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from fairseq_powernorm.images import train as program
+from fairseq_powernorm.images.__main__ import main
 from fairseq_powernorm.images.data import MEAN, Images, augmented, batches, normalized, read_images
 from fairseq_powernorm.images.resnet import ResNet20
-from fairseq_powernorm.images.train import Settings, learning_rate, main, train
+from fairseq_powernorm.images.train import Settings, learning_rate, train
 from fairseq_powernorm.recording.record import read_record
 
 SETTINGS = Settings("batch", 40, 20, 2, 1, 16, 0.05, 0.9, 0, "generated")
@@ -116,7 +117,7 @@ def test_bad_input(tmp_path):
         train(dataclasses.replace(SETTINGS, learning_rate=1e30), images(40), images(20), tmp_path / "diverged")
 
 
-def test_the_command_line(tmp_path, capsys):
+def test_the_command_line(tmp_path):
     for split, count in (("train", 40), ("test", 20)):
         data = images(count)
         np.savez(tmp_path / f"{split}.npz", pixels=data.pixels, labels=data.labels, source="generated")
@@ -130,9 +131,8 @@ def test_the_command_line(tmp_path, capsys):
         (["--images", "0"], "argument --images: takes a number from 1 to below inf, got 0"),
         (["--alpha", "1"], "argument --alpha: takes a number from 0 to below 1, got 1"),
     ):
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit, match=message):
             main([*words, *wrong])
-        assert message in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"train.npz has 40 images, asked for 41"):
         main([*words, "--images", "41"])
     with pytest.raises(ValueError, match=r"has no train.npz; scripts/prepare_cifar10.sh makes it"):

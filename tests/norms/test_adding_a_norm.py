@@ -167,6 +167,7 @@ def test_a_norm_that_is_added_by_the_steps_passes(root, steps, tmp_path):
     for file in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/conftest.py"):
         shutil.copy(root / file, scratch / file)
     for file in ("tests/flags/test_norm_flags.py", "tests/test_layering.py"):
+        (scratch / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / file, scratch / file)
     add_by_the_steps(scratch, steps)
     chosen = f"({NAME} or registry or flags or layering) and not compile and not drift"

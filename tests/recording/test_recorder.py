@@ -323,3 +323,25 @@ def test_bad_input(tmp_path):
     with pytest.raises(ValueError, match=r"^expected an interval of 1 update or more, got 0$"):
         NormRecorder(Model(), tmp_path, interval=0)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.gpu
+def test_on_cuda_nothing_waits_for_the_device_between_two_records(tmp_path):
+    """And what is recorded there is what is recorded on the CPU."""
+    rows = []
+    for device in ("cpu", "cuda"):
+        model = Model().to(device)
+        recorder = NormRecorder(model, tmp_path / device, interval=3)
+        batches = [[tensor.to(device) for tensor in batch(number)] for number in (1, 2, 3)]
+        for update, (x, mask) in enumerate(batches, start=1):
+            torch.cuda.set_sync_debug_mode("error" if device == "cuda" and update < 3 else "default")
+            with one_update(model) as under_way, recorder.record(under_way, update):
+                hidden = x.detach().requires_grad_()
+                for linear, name in zip(model.linear, NAMES, strict=True):
+                    hidden = model.block(linear, getattr(model, name), mask, hidden)
+                hidden.masked_fill(mask.t()[..., None], 0).square().sum().backward()
+        torch.cuda.set_sync_debug_mode("default")
+        rows.append(read_record(tmp_path / device))
+    for one, other in zip(*rows, strict=True):
+        for name in QUANTITIES:
+            assert one[name] == pytest.approx(other[name], rel=1e-4), (one["norm"], name)

@@ -8,6 +8,7 @@ import torch
 
 from fairseq_powernorm.flags.values import FlagError
 from fairseq_powernorm.recording.record import read_description, read_record
+from fairseq_powernorm.transformer.norm_flags_of_checkpoints import INHERITED
 
 FIRST = "encoder.layers.0.self_attn_layer_norm"
 
@@ -123,6 +124,7 @@ def test_the_flag_is_no_setting_of_the_norms(models, trainers, tmp_path):
     source, lengths, target = models.sample([3, 4])
     models.log_probabilities(model, source, lengths, target).sum().backward()
     assert not (tmp_path / "record").exists()
+    assert not {"norm_record", "norm_record_interval"} & set(INHERITED)
 
 
 def test_bad_intervals(models, capsys):
