@@ -19,40 +19,48 @@ WORKER = textwrap.dedent(
     from fairseq_powernorm import build_norm
     from fairseq_powernorm.norms.update import average_over_ranks
 
-    name, rank, ranks, store, output = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
+    names, rank, ranks, store, output = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
     collectives = []
     all_reduce = dist.all_reduce
     dist.all_reduce = lambda *args, **kwargs: collectives.append(1) or all_reduce(*args, **kwargs)
-    norm = build_norm(name, 5, sync=True).double()
-    results = []
-    for step in range(20):
-        generator = torch.Generator().manual_seed(step)
-        x = torch.randn(12, 5, dtype=torch.float64, generator=generator) * 2 + 1
-        grad = torch.randn(12, 5, dtype=torch.float64, generator=generator)
-        # unequal shares, and in every fourth step none at all for the last rank
-        shares = {1: [0, 12], 2: [0, 7, 12], 3: [0, 4, 9, 12]}[ranks]
-        borders = [0] + [12] * ranks if step % 4 == 3 else shares
-        mine = slice(borders[rank], borders[rank + 1])
-        mask = torch.zeros(12, dtype=torch.bool)
-        if mine.start == mine.stop:
-            mine, mask = slice(0, 2), torch.ones(12, dtype=torch.bool)
-        rows = x[mine].clone().requires_grad_()
-        norm.zero_grad()
-        y = norm(rows, mask[mine])
-        y.backward(grad[mine])
-        real = ~mask[mine]
-        results.append({"y": y.detach()[real], "dx": rows.grad[real], "dweight": norm.weight.grad.clone(),
-                        **{key: buffer.clone() for key, buffer in norm.named_buffers()}})
-    counted = len(collectives)
-    own = build_norm(name, 5)  # no sync: every rank has statistics of its own, until they are averaged
-    own(x[rank : rank + 6].float()).backward(grad[rank : rank + 6].float())
-    before = {key: buffer.clone() for key, buffer in own.named_buffers()}
-    average_over_ranks(torch.nn.ModuleList([own, norm]))
-    shared = {key: buffer.clone() for key, buffer in own.named_buffers()}
-    torch.save({"results": results, "collectives": counted, "before": before, "shared": shared,
-                "averaging": len(collectives) - counted}, output)
+
+
+    def run(name):
+        torch.manual_seed(0)
+        collectives.clear()
+        norm = build_norm(name, 5, sync=True).double()
+        results = []
+        for step in range(20):
+            generator = torch.Generator().manual_seed(step)
+            x = torch.randn(12, 5, dtype=torch.float64, generator=generator) * 2 + 1
+            grad = torch.randn(12, 5, dtype=torch.float64, generator=generator)
+            # unequal shares, and in every fourth step none at all for the last rank
+            shares = {1: [0, 12], 2: [0, 7, 12], 3: [0, 4, 9, 12]}[ranks]
+            borders = [0] + [12] * ranks if step % 4 == 3 else shares
+            mine = slice(borders[rank], borders[rank + 1])
+            mask = torch.zeros(12, dtype=torch.bool)
+            if mine.start == mine.stop:
+                mine, mask = slice(0, 2), torch.ones(12, dtype=torch.bool)
+            rows = x[mine].clone().requires_grad_()
+            norm.zero_grad()
+            y = norm(rows, mask[mine])
+            y.backward(grad[mine])
+            real = ~mask[mine]
+            results.append({"y": y.detach()[real], "dx": rows.grad[real], "dweight": norm.weight.grad.clone(),
+                            **{key: buffer.clone() for key, buffer in norm.named_buffers()}})
+        counted = len(collectives)
+        own = build_norm(name, 5)  # no sync: every rank has statistics of its own, until they are averaged
+        own(x[rank : rank + 6].float()).backward(grad[rank : rank + 6].float())
+        before = {key: buffer.clone() for key, buffer in own.named_buffers()}
+        average_over_ranks(torch.nn.ModuleList([own, norm]))
+        shared = {key: buffer.clone() for key, buffer in own.named_buffers()}
+        return {"results": results, "collectives": counted, "before": before, "shared": shared,
+                "averaging": len(collectives) - counted}
+
+
+    torch.save({name: run(name) for name in names.split(",")}, output)
     # A rank that ends early can take another one down in its last moments, and gloo's threads may outlive their
     # interpreter ("terminate called without an active exception"): neither is what is tested.
     dist.barrier()
@@ -145,12 +153,19 @@ def test_without_a_process_group_sums_stay():
     assert sum_over_ranks(sums) is sums
 
 
+@pytest.fixture(scope="module")
+def by_ranks(tmp_path_factory, root):
+    """What all norms came to on 1, 2 and 3 ranks, each number started once."""
+    folder = tmp_path_factory.mktemp("ranks")
+    return {ranks: run_ranks(",".join(norms_with("sync")), ranks, folder, root) for ranks in (1, 2, 3)}
+
+
 @pytest.mark.distributed
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("name", norms_with("sync"))
-def test_ranks_equal_one_process(name, ranks, tmp_path, root):
-    parts, (whole,) = run_ranks(name, ranks, tmp_path, root), run_ranks(name, 1, tmp_path, root)
+def test_ranks_equal_one_process(name, ranks, by_ranks):
+    parts, whole = [part[name] for part in by_ranks[ranks]], by_ranks[1][0][name]
     for step, expected in enumerate(whole["results"]):
         found = [part["results"][step] for part in parts]
         # One process leaves out what stands at "no tokens"; with shares the rows come back in order.
