@@ -74,13 +74,14 @@ def plan_recipe(options: argparse.Namespace, command: str) -> list[Command | Job
     output = options.output or options.runs / options.recipe / "table"
     chosen = ["--recipe", options.recipe, "--runs", str(options.runs)]
     table = ["scripts/table.sh", *chosen, "--output", str(output)]
-    report = ["--runs", str(options.runs / options.recipe)]
+    words = ["--runs", str(options.runs / options.recipe), "--force", "--command", command]
+    report = Command((sys.executable, "-m", "fairseq_powernorm.report.command", *words))
     return [
         Command((*config.recipe.prepare, *(["--from", str(options.source)] if options.source else [])), dry_run=True),
         Jobs(tuple(jobs), min(options.jobs or fitting, len(jobs)), gpus, devices),
         Command((*table, *with_overrides(overrides), "--command", command)),
         Command(("scripts/curves.sh", *chosen, "--output", f"{output}_curves")),
-        Command((sys.executable, "-m", "fairseq_powernorm.report.command", *report, "--force", "--command", command)),
+        *([] if is_language_model(config) else [report]),  # which is about translations
     ]
 
 

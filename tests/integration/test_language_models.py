@@ -273,3 +273,19 @@ def test_fairseq_hydra_train_trains_the_same_model(text, training, commands, roo
     one, other = (load_checkpoint(tmp_path / name / "checkpoint_last.pt")["model"] for name in ("hydra", "flags"))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     assert math.isfinite(evaluate(text, tmp_path / "hydra" / "checkpoint_last.pt"))
+
+
+@pytest.mark.parametrize("arch", [PLAIN, TENSORIZED])
+def test_the_recorder_writes_every_norm_and_changes_nothing(training, tmp_path, arch):
+    from fairseq_powernorm.recording.record import read_record
+
+    record = ["--norm-record", str(tmp_path / "record"), "--norm-record-interval", "1"]
+    flags = [arch, "--norm-type", "power", *BARE]
+    plain = training(*flags, folder="plain", updates=6) / "checkpoint_last.pt"
+    recorded = training(*flags, *record, folder="recorded", updates=6) / "checkpoint_last.pt"
+    one, other = (load_checkpoint(path)["model"] for path in (plain, recorded))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    rows = read_record(tmp_path / "record")
+    norms = {name.removesuffix(".running_square_mean") for name in one if name.endswith(".running_square_mean")}
+    assert [*dict.fromkeys(row["update"] for row in rows)] == [*range(1, 7)]
+    assert {row["norm"] for row in rows} == norms and len(norms) == (5 if arch == PLAIN else 4)

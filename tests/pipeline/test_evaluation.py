@@ -3,6 +3,7 @@
 import pytest
 
 from fairseq_powernorm.pipeline import processes, recipes, stages
+from fairseq_powernorm.pipeline.command_line import make_parser
 from fairseq_powernorm.pipeline.commands import stage_commands
 from fairseq_powernorm.pipeline.configuration import compose_run
 from fairseq_powernorm.pipeline.inputs import check_data
@@ -84,6 +85,14 @@ def test_the_commands_of_a_run(config, tmp_path):
     assert "--task language_modeling" in scores[0] and "--gen-subset valid --context-window 0" in scores[0]
     without = compose_run("ptb", overrides=["score.context_window=0"])
     assert len(stage_commands("score", without, tmp_path)) == 2
+
+
+def test_a_plan_ends_with_the_table_and_the_curves(tmp_path):
+    """A report is about translations."""
+    words = ["recipe", "--recipe", "ptb", "--norms", "layer", "--runs", str(tmp_path), "--dry-run"]
+    options = make_parser().parse_args(words)
+    *_, table, curves = recipes.plan_recipe(options, "made so")
+    assert table.words[0] == "scripts/table.sh" and curves.words[0] == "scripts/curves.sh"
 
 
 @pytest.mark.parametrize("study", [recipes.plan_ablation, recipes.plan_batch_sizes, recipes.plan_recalibration])

@@ -116,7 +116,7 @@ def trainers():
 
 
 SMALL_LANGUAGE_MODEL = [
-    *("--task", "language_modeling", "--tokens-per-sample", "8", "--cpu"),
+    *("--task", "language_modeling", "--tokens-per-sample", "8", "--cpu", "--max-update", "99"),
     *("--dropout", "0", "--attention-dropout", "0", "--activation-dropout", "0"),
     *("--decoder-embed-dim", "16", "--decoder-input-dim", "16", "--decoder-output-dim", "16"),
     *("--decoder-ffn-embed-dim", "24", "--decoder-layers", "2", "--criterion", "cross_entropy"),
