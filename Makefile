@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 CONSTRAINED := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo multi30k test test-fast bench lint format clean
+.PHONY: help install demo multi30k test test-fast bench docs lint format clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | \
@@ -47,6 +47,10 @@ bench: $(INSTALLED) ## norms, training steps and decoding against LayerNorm, int
 	    --output results/benchmarks/usual_sizes_cpu_$$run --force || exit 1; done
 	$(BIN)/python benchmarks/bench_train_step.py --output results/benchmarks/train_step_cpu --force
 	$(BIN)/python benchmarks/bench_decode.py --output results/benchmarks/decode_cpu --force
+
+docs: $(INSTALLED) ## the documentation as a site, in site/; a warning is an error
+	$(CONSTRAINED) --quiet --no-build-isolation --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet
 
 lint: $(INSTALLED) ## ruff and shellcheck
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ class Watched:
 
     def keep(self, norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         """Keeps x and the mask that was handed in, and waits for the gradient."""
-        mask = inputs[1] if len(inputs) > 1 else norm._handed_mask
+        mask = inputs[1] if len(inputs) > 1 else (norm._handed_masks or [None])[-1]
         self.rows, self.padding = to_rows(inputs[0].detach(), mask)
         self.root = (norm.running_square_mean + norm.eps).sqrt().clone()
         output.register_hook(self.compare)

@@ -8,6 +8,7 @@ shows a traceback.
 import importlib
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,7 @@ from .checkpoints.io import load_checkpoint
 from .files import run_command_line
 from .kernels.operators import mode
 
+SPECIAL_TYPES = 4  # of every dictionary of fairseq's: begin, padding, end, unknown
 HELP = {"--help", "-h"}
 USER_DIR = str(Path(__file__).resolve().parent)
 
@@ -24,6 +26,15 @@ def with_user_dir(arguments: list[str]) -> list[str]:
     if any(argument.split("=")[0] == "--user-dir" for argument in arguments):
         return arguments
     return [*arguments, "--user-dir", USER_DIR]
+
+
+def with_task(arguments: list[str]) -> list[str]:
+    """The arguments of fairseq-validate, which has no default, with a task by the data's dictionaries, unless they
+    name one."""
+    if option(arguments, "--task") is not None:
+        return arguments
+    folder = Path(arguments[0].split(":")[0]) if arguments else Path()
+    return [*arguments, "--task", "language_modeling" if is_of_one_language(folder) else "translation"]
 
 
 def option(arguments: list[str], name: str) -> str | None:
@@ -37,24 +48,47 @@ def option(arguments: list[str], name: str) -> str | None:
     return value
 
 
+def is_of_one_language(folder: Path) -> bool:
+    """Whether data are a language model's: fairseq-preprocess --only-source names no language."""
+    return (folder / "dict.txt").is_file()
+
+
+def check_dictionary(dictionary: Path, path: str, model: Mapping) -> None:
+    """Raises ``ValueError`` if a language model was trained with a dictionary of another size."""
+    with open(dictionary, encoding="utf-8") as stream:
+        types = SPECIAL_TYPES + sum(1 for _ in stream)
+    embedding = model.get("decoder.embed_tokens.weight")
+    if embedding is not None and len(embedding) != types:
+        raise ValueError(
+            f"{dictionary} has {types} types, the model of {path} was trained with {len(embedding)}; is it the data "
+            "that the model was trained on?"
+        )
+
+
 def check_inputs(arguments: list[str]) -> None:
     """Looks at the data folder and the checkpoints that the arguments name, and at the variable that chooses kernels.
 
     Raises:
-        ValueError: a data folder without dictionaries, a damaged or foreign checkpoint, or a value that the variable
-            does not take.
+        ValueError: a data folder without dictionaries, or with another than a language model's, a damaged or foreign
+            checkpoint, or a value that the variable does not take.
         FileNotFoundError: no such checkpoint.
     """
     mode()
+    folder = None
     if arguments and not arguments[0].startswith("-"):
         folder = Path(arguments[0].split(":")[0])
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such data folder")
-        if not any(folder.glob("dict.*.txt")):
-            raise ValueError(f"{folder} holds no dict.LANGUAGE.txt; is it the output of fairseq-preprocess?")
+        if not any(folder.glob("dict.*.txt")) and not is_of_one_language(folder):
+            raise ValueError(
+                f"{folder} holds no dict.LANGUAGE.txt, nor dict.txt of a language model; is it the output of "
+                "fairseq-preprocess?"
+            )
     for path in (option(arguments, "--path") or "").split(":"):
         if path:
-            load_checkpoint(path, mmap=True)
+            model = load_checkpoint(path, mmap=True)["model"]
+            if folder is not None and is_of_one_language(folder):
+                check_dictionary(folder / "dict.txt", path, model)
 
 
 def import_command(program: str) -> ModuleType:
@@ -75,8 +109,8 @@ def run(program: str) -> None:
     if program == "train" and HELP & set(arguments) and option(arguments, "--arch"):
         given = [argument for argument in arguments if argument not in HELP]
         importlib.import_module(".transformer.training_help", __package__).print_help(with_user_dir(given))
-    if program == "validate" and option(arguments, "--task") is None:
-        arguments = [*arguments, "--task", "translation"]  # fairseq-validate has no default
+    if program == "validate":
+        arguments = with_task(arguments)
     sys.argv[1:] = with_user_dir(arguments)
     cli.cli_main()
 
@@ -96,12 +130,23 @@ def interactive() -> None:
     run("interactive")
 
 
+def eval_lm() -> None:
+    """``powernorm-eval-lm``: fairseq-eval-lm with the plugin."""
+    run("eval_lm")
+
+
 def validate() -> None:
     """``powernorm-validate``: fairseq-validate with the plugin."""
     run("validate")
 
 
-PROGRAMS = {"train": train, "generate": generate, "interactive": interactive, "validate": validate}
+PROGRAMS = {
+    "train": train,
+    "generate": generate,
+    "interactive": interactive,
+    "validate": validate,
+    "eval_lm": eval_lm,
+}
 
 
 def main() -> None:

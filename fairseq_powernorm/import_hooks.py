@@ -5,13 +5,13 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-Action = Callable[[ModuleType], None]
+Action = Callable[[ModuleType], object]
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
     """Finds modules by the other finders, and has actions done after those that are waited for."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.waiting: dict[str, list[Action]] = {}
 
     def find_spec(self, name, path, target=None):

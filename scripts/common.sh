@@ -120,7 +120,7 @@ sys.exit(not all(map(find, ("fairseq_powernorm", "hydra", "sacrebleu", "sentence
 }
 
 # is_prepared NAME: whether data-bin/NAME is there, which appears whole.
-is_prepared() { compgen -G "data-bin/$1/dict.*.txt" >/dev/null; }
+is_prepared() { compgen -G "data-bin/$1/dict*.txt" >/dev/null; }
 
 # begin_preparation NAME FORCE [FOLDER...]: takes the lock of data/NAME and ends the script where data-bin/NAME is there
 # already; with FORCE true, removes data/NAME/FOLDER… instead, what stays are archives.

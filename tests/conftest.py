@@ -1,8 +1,10 @@
 """What several tests need: the repository's root, the real data, the norms and their running."""
 
+import importlib
 import logging
 import os
 import shutil
+import sys
 from collections import Counter, namedtuple
 from pathlib import Path
 
@@ -50,6 +52,35 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     return REAL_DATA
+
+
+@pytest.fixture(scope="module")
+def optional_package():
+    """``optional_package(NAME)`` gives a module of the extra ``models``, or skips the test and says why.
+
+    torchvision and torchaudio may be there, but built for another torch: transformers looks no further than that they
+    are installed, and then fails with them. Such ones are hidden meanwhile.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    hidden = []
+    for name in ("torchvision", "torchaudio"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+        except Exception:  # whatever a library for another torch raises
+            hidden.append(name)
+            sys.modules[name] = None
+
+    def find(name: str):
+        try:
+            return importlib.import_module(name)
+        except ImportError as error:
+            pytest.skip(f"{name}: {error}")
+
+    yield find
+    for name in hidden:
+        del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

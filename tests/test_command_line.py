@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from fairseq_powernorm import command_line as commands
 
@@ -59,3 +60,28 @@ def test_the_help_of_a_training_knows_the_model_s_flags(capsys, monkeypatch):
     text = " ".join(capsys.readouterr().out.split())
     assert ended.value.code == 0
     assert "--norm-unified-window N [unified, unified-released] updates whose" in text and "--max-update" in text
+
+
+@pytest.mark.parametrize(("words", "message"), [(16, None), (17, "has 21 types, the model of .* was trained with 20")])
+def test_a_language_model_s_dictionary(tmp_path, words, message):
+    torch.save({"model": {"decoder.embed_tokens.weight": torch.zeros(20, 4)}}, tmp_path / "model.pt")
+    (tmp_path / "dict.txt").write_text("".join(f"w{number} 1\n" for number in range(words)), encoding="utf-8")
+    arguments = [str(tmp_path), "--path", str(tmp_path / "model.pt")]
+    if message is None:
+        commands.check_inputs(arguments)
+        return
+    with pytest.raises(ValueError, match=message):
+        commands.check_inputs(arguments)
+
+
+def test_a_task_by_the_data(tmp_path):
+    assert commands.with_task([str(tmp_path), "--cpu"]) == [str(tmp_path), "--cpu", "--task", "translation"]
+    assert commands.with_task(["x", "--task", "mine"]) == ["x", "--task", "mine"]
+    assert commands.with_task([]) == ["--task", "translation"]
+    (tmp_path / "dict.txt").touch()
+    assert commands.with_task([f"{tmp_path}:x"])[1:] == ["--task", "language_modeling"]
+
+
+def test_a_folder_without_a_dictionary(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no dict.LANGUAGE.txt, nor dict.txt of a language model"):
+        commands.check_inputs([str(tmp_path)])

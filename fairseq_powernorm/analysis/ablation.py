@@ -6,6 +6,8 @@ A training is the unit of comparison. Two trainings that differ in nothing but t
 resampling of test sentences sees that. So every seed gives one difference to the baseline of the same seed (which has
 the same batches and the same initial weights outside the norms), and a paired t-test over the seeds says whether their
 mean is 0. It needs two seeds; with three, it finds what is large and steady.
+
+Trainings of other machines join by the CSV that they were written to: ``--with results/multi30k_ablation.csv``.
 """
 
 import argparse
@@ -21,40 +23,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ..files import atomic_write, read_lines, refuse_to_overwrite, run_command_line
-from ..scoring.bleu import score_lines
-from ..scoring.rows import check_comparable, rank
-from ..scoring.runs import Run, read_runs
+from ..files import atomic_write, refuse_to_overwrite, run_command_line
+from ..scoring.rows import rank
+from ..scoring.runs import read_runs
 from .bar_chart import DOTS_PER_INCH, color_of
-from .curves import read_log
+from .measurements import MEAN, Measurement, joined, measure, read_measurements
 
 logger = logging.getLogger(__name__)
 
-MEAN, POOLED = "mean of the test sets", "all test sets as one"
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One training on one test set.
-
-    Attributes:
-        norm: the norm's name.
-        seed: of the training.
-        test_set: a test set's name, ``MEAN`` or ``POOLED``.
-        bleu: by the recipe's main protocol.
-        validation_loss: the last one of the training, by token, base 2; None if its log is gone.
-        updates: optimizer updates.
-        commit: that trained it.
-    """
-
-    norm: str
-    seed: int
-    test_set: str
-    bleu: float
-    validation_loss: float | None
-    updates: int
-    commit: str
 
 
 @dataclass(frozen=True)
@@ -82,40 +59,6 @@ class Difference:
         return cls(values, (float(interval.low), float(interval.high)), float(test.pvalue))
 
 
-def measure(runs: Sequence[Run]) -> list[Measurement]:
-    """The BLEU of every run on each test set, their mean, and BLEU of all their sentences as one test set.
-
-    Raises:
-        ValueError: no runs, one that lacks a test set of the others, or runs that are not comparable.
-    """
-    test_sets = sorted({name for run in runs for name in run.scores})
-    if not test_sets:
-        raise ValueError("no finished and scored run to compare")
-    for test_set in test_sets:
-        for run in runs:
-            if test_set not in run.scores:
-                raise ValueError(f"{run.folder} is not scored on {test_set}, other runs are")
-        check_comparable(runs, test_set, None)
-    measurements = []
-    for run in sorted(runs, key=lambda run: (rank(run.norm), run.seed)):
-        bleu = {test_set: run.scores[test_set].bleu for test_set in test_sets}
-        if len(test_sets) > 1:
-            lines = [
-                [line for test_set in test_sets for line in read_lines(run.folder / test_set / f"{side}.txt")]
-                for side in ("hypothesis", "reference")
-            ]
-            bleu[MEAN] = statistics.fmean(bleu.values())
-            bleu[POOLED] = score_lines(*lines, run.scores[test_sets[0]].settings).score
-        log = run.folder / "train.log"
-        points = read_log(log, run.norm, run.seed) if log.is_file() else []
-        loss = next((point.loss for point in reversed(points) if point.kind == "valid"), None)
-        measurements += [
-            Measurement(run.norm, run.seed, test_set, value, loss, run.updates, run.commit)
-            for test_set, value in bleu.items()
-        ]
-    return measurements
-
-
 def by_seed(measurements: Sequence[Measurement], test_set: str) -> dict[str, dict[int, float]]:
     """BLEU on one test set by norm and seed."""
     table: dict[str, dict[int, float]] = {}
@@ -136,44 +79,53 @@ def describe(difference: Difference) -> tuple[str, str]:
     if not difference.values:
         return "–", "–"
     mean = f"{statistics.fmean(difference.values.values()):+z.2f}"
-    if difference.interval is None:
+    if difference.interval is None or difference.p_value is None:
         return mean, "–"
     low, high = difference.interval
     p_value = "<0.001" if difference.p_value < 0.001 else f"{difference.p_value:.3f}"
     return f"{mean} [{low:+z.2f}, {high:+z.2f}]", p_value
 
 
-def to_markdown(measurements: Sequence[Measurement], runs: Sequence[Run], baseline: str, command: str) -> str:
+def to_markdown(measurements: Sequence[Measurement], recipe: str, baseline: str, command: str) -> str:
     """The table over seeds, one row a norm, and what a reader needs to repeat it."""
     test_sets = list(dict.fromkeys(each.test_set for each in measurements))
     main = MEAN if MEAN in test_sets else test_sets[0]
     tables = {test_set: by_seed(measurements, test_set) for test_set in test_sets}
     shown = [main, *(test_set for test_set in test_sets if test_set != main)]
     header = ["norm", "seeds", f"BLEU, {main}", f"Δ to {baseline}", "p", "validation loss", *shown[1:]]
-    lines = [f"# {runs[0].recipe}: norms over seeds", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    lines = [f"# {recipe}: norms over seeds", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for norm, seeds in tables[main].items():
         difference = Difference.of(seeds, {} if norm == baseline else tables[main].get(baseline, {}))
-        losses = [each.validation_loss for each in measurements if each.norm == norm and each.test_set == main]
+        trainings = [each for each in measurements if each.norm == norm and each.test_set == main]
+        losses = [each.validation_loss for each in trainings if each.validation_loss is not None]
         cells = [
             norm,
             ", ".join(map(str, seeds)),
             mean_and_deviation([*seeds.values()]),
             *describe(difference),
-            "–" if None in losses else mean_and_deviation(losses, 3),
+            mean_and_deviation(losses, 3) if len(losses) == len(trainings) else "–",
             *(mean_and_deviation([*tables[test_set][norm].values()]) for test_set in shown[1:]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    score = next(iter(runs[0].scores.values()))
-    commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(run.commit for run in runs))
     lines += [
         "",
-        f"- BLEU: sacreBLEU `{score.signature}`; ± one standard deviation of the sample over the seeds.",
+        f"- BLEU: sacreBLEU `{measurements[0].signature}`; ± one standard deviation of the sample over the seeds.",
         f"- Δ: mean over the seeds of the difference to {baseline} of the same seed, its {CONFIDENCE:.0%} interval; "
         "p: paired t-test over the seeds. A training is the unit: sentences are not resampled. One seed has no test.",
         "- Validation loss: the last one of each training, by token, base 2.",
-        f"- Commit: {commits}. Hardware: {'; '.join(dict.fromkeys(run.hardware for run in runs))}.",
+        f"- Commit: {_by_value(measurements, 'commit', '`')}. Hardware: {_by_value(measurements, 'hardware')}.",
     ]
     return "\n".join([*lines, *([f"- Reproduce: `{command}`"] if command else []), ""])
+
+
+def _by_value(measurements: Sequence[Measurement], name: str, quote: str = "") -> str:
+    """The value of a field, or each value with its norms and seeds."""
+    trainings: dict[str, dict[str, None]] = {}
+    for each in measurements:
+        trainings.setdefault(f"{quote}{getattr(each, name)}{quote}", {})[f"{each.norm} seed {each.seed}"] = None
+    if len(trainings) == 1:
+        return next(iter(trainings))
+    return "; ".join(f"{value} ({', '.join(names)})" for value, names in trainings.items())
 
 
 def draw(measurements: Sequence[Measurement], baseline: str, title: str) -> Figure:
@@ -222,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", required=True, type=Path, help="folder of one recipe, e.g. runs/multi30k_de_en")
     parser.add_argument("--baseline", default="layer", metavar="NORM", help="what others are compared with")
     parser.add_argument("--output-prefix", required=True, help="writes PREFIX.md, PREFIX.csv and PREFIX.png")
+    parser.add_argument("--with", type=Path, metavar="CSV", dest="others", help="an earlier table of other trainings")
     parser.add_argument("--title", default="", help="above the chart")
     parser.add_argument("--command", default="", help="what reproduces the runs")
     parser.add_argument("--force", action="store_true", help="replace files that exist")
@@ -232,8 +185,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         refuse_to_overwrite(path, options.force)
     runs = sorted(read_runs(options.runs), key=lambda run: (rank(run.norm), run.seed))
     measurements = measure(runs)
+    if options.others is not None:
+        measurements = joined(measurements, read_measurements(options.others))
     figure = draw(measurements, options.baseline, options.title)
-    markdown = to_markdown(measurements, runs, options.baseline, options.command)
+    markdown = to_markdown(measurements, runs[0].recipe, options.baseline, options.command)
     with atomic_write(paths["csv"]) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([each.name for each in fields(Measurement)])

@@ -39,9 +39,9 @@ def read_tables(arguments: Sequence[str]) -> dict[int, list[Bar]]:
             raise ValueError(f"{tokens} tokens are given twice")
         tables[int(tokens)] = read_bars(path)
     first = next(iter(tables.values()))
-    for tokens, bars in tables.items():
+    for number, bars in tables.items():
         if [(bar.test_set, bar.norm) for bar in bars] != [(bar.test_set, bar.norm) for bar in first]:
-            raise ValueError(f"the table of {tokens} tokens has other norms or test sets than the first one")
+            raise ValueError(f"the table of {number} tokens has other norms or test sets than the first one")
     return dict(sorted(tables.items(), reverse=True))
 
 

@@ -46,7 +46,7 @@ class Point:
         seed: likewise.
         kind: ``train``, a mean over the updates since the point before, or ``valid``.
         updates: optimizer updates so far.
-        loss: label-smoothed cross-entropy by token, base 2.
+        loss: label-smoothed cross-entropy by token, base 2; a language model's is not smoothed.
         nll_loss: cross-entropy by token, base 2.
         learning_rate: of the update; None for ``valid``.
         gradient_norm: before clipping; None for ``valid``.
@@ -86,7 +86,7 @@ def read_log(path: Path, norm: str, seed: int) -> list[Point]:
                 kind=KINDS[found[1]],
                 updates=int(values[f"{prefix}num_updates"]),
                 loss=float(values[f"{prefix}loss"]),
-                nll_loss=float(values[f"{prefix}nll_loss"]),
+                nll_loss=float(values.get(f"{prefix}nll_loss", values[f"{prefix}loss"])),
                 **{
                     name: float(values[key]) if key in values else None
                     for name, key in {
@@ -187,8 +187,8 @@ def draw(points: Sequence[Point], title: str) -> Figure:
         axes.set_xlabel("updates")
         axes.grid(alpha=0.3, which="both")
         axes.spines[["top", "right"]].set_visible(False)
-    shown = [norm for norm in norms if norm in lines]
-    figure.legend([lines[norm] for norm in shown], shown, frameon=False, loc="outside right center")
+    drawn = [norm for norm in norms if norm in lines]
+    figure.legend([lines[norm] for norm in drawn], drawn, frameon=False, loc="outside right center")
     figure.suptitle(title, fontsize=12, parse_math=False)
     return figure
 

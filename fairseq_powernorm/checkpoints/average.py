@@ -87,23 +87,23 @@ def average_checkpoints(paths: Sequence[str | Path]) -> Checkpoint:
             are not finite, or a bad file.
         FileNotFoundError, IsADirectoryError: no such file, or a folder.
     """
-    paths = [Path(path) for path in paths]
-    if not paths:
+    files = [Path(path) for path in paths]
+    if not files:
         raise ValueError("nothing to average: no checkpoint was given")
-    for path in paths:
+    for path in files:
         refuse_folder(path)
     sums: dict[str, Tensor] = {}
     folded: list[str] = []
-    newest: Checkpoint | None = None
-    for path in tqdm(paths, desc="averaging", unit=" checkpoints", disable=None):
+    newest: Checkpoint = {}
+    for path in tqdm(files, desc="averaging", unit=" checkpoints", disable=None):
         state = load_checkpoint(path)
-        if newest is None or number_of_updates(state) >= number_of_updates(newest):
+        if not newest or number_of_updates(state) >= number_of_updates(newest):
             newest = {key: value for key, value in state.items() if key != "last_optimizer_state"}
         if not sums:
             folded = folded_sites(state)
         else:
-            check_folded_alike(folded, folded_sites(state), (paths[0], path))
-            check_alike(sums, state["model"], (paths[0], path))
+            check_folded_alike(folded, folded_sites(state), (files[0], path))
+            check_alike(sums, state["model"], (files[0], path))
         for name, tensor in state["model"].items():
             if policy_of(name, tensor) == "newest":
                 sums.setdefault(name, tensor)
@@ -113,10 +113,10 @@ def average_checkpoints(paths: Sequence[str | Path]) -> Checkpoint:
             wide = tensor.to(torch.float64, copy=True)
             sums[name] = wide if name not in sums else sums[name].add_(wide)
     model = {
-        name: tensor if policy_of(name, tensor) == "newest" else (sums[name] / len(paths)).to(tensor.dtype)
+        name: tensor if policy_of(name, tensor) == "newest" else (sums[name] / len(files)).to(tensor.dtype)
         for name, tensor in newest["model"].items()
     }
-    extra_state = {**(newest.get("extra_state") or {}), "averaged_from": [path.name for path in paths]}
+    extra_state = {**(newest.get("extra_state") or {}), "averaged_from": [path.name for path in files]}
     return {**newest, "model": model, "extra_state": extra_state}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import refuse_to_overwrite, run_command_line
-from ..flags import DEFAULTS
+from ..flags.norms import DEFAULTS, LANGUAGE_MODEL_SITES
 from .io import Checkpoint, model_flags, save_checkpoint
 from .legacy_format import Meter, load_any_format
 from .model_layout import RELEASED_BUFFERS, check_names, modernize
@@ -20,11 +20,10 @@ logger = logging.getLogger(__name__)
 
 RELEASE, STOCK = "the authors' release", "stock fairseq"
 
-RELEASED_NORMS = {"power": "power-released", "layer": "layer"}
+RELEASED_NORMS = {"power": "power-released", "layer": "layer", "none": "none"}
 REFUSED_NORMS = {
     "batch": "it scales each token first and dilutes its variance by padding, which is no batch norm of ours",
     "group": "there is no group norm here",
-    "none": "a site without a norm cannot be chosen here",
 }
 RELEASED_SITES = {
     # the release's flag: the sites of a stack that go by it
@@ -53,13 +52,19 @@ REFUSED_FLAGS = {
     "simul_type": "simultaneous translation",
     "quant_noise_scalar": "quantized weights",
 }
-SIZES = tuple(
-    f"{stack}_{name}"
-    for stack in ("encoder", "decoder")
-    for name in ("embed_dim", "ffn_embed_dim", "attention_heads", "layers")
-)
+SIZES = ("embed_dim", "ffn_embed_dim", "attention_heads", "layers")
 DROPOUTS = {"dropout": 0.1, "attention_dropout": 0.0, "activation_dropout": 0.0}
 """Stock fairseq's defaults, for flags older than a checkpoint's fairseq; our architectures have others."""
+
+
+def architecture_of(flags: Mapping) -> str:
+    """What fairseq calls the model."""
+    return str(flags.get("arch") or flags.get("_name"))
+
+
+def stacks_of_architecture(architecture: str) -> tuple[str, ...]:
+    """A translation model's stacks, or a language model's."""
+    return ("decoder",) if architecture.startswith("transformer_lm") else ("encoder", "decoder")
 
 
 def recognize(flags: Mapping, model: Mapping[str, Any]) -> str:
@@ -68,10 +73,10 @@ def recognize(flags: Mapping, model: Mapping[str, Any]) -> str:
     Raises:
         ValueError: neither; the message says what it is.
     """
-    architecture = str(flags.get("arch"))
+    architecture = architecture_of(flags)
     if "norm_type" in flags or architecture.startswith("powernorm_"):
         raise ValueError(f"already a checkpoint of this package ({architecture}, --norm-type {flags.get('norm_type')})")
-    for part in ("encoder.layers.", "decoder.layers."):
+    for part in (f"{stack}.layers." for stack in stacks_of_architecture(architecture)):
         if not any(name.startswith(part) for name in model):
             first = next(iter(model), "nothing")
             raise ValueError(
@@ -87,14 +92,15 @@ def recognize(flags: Mapping, model: Mapping[str, Any]) -> str:
 
 def check_supported(flags: Mapping) -> None:
     """Raises ``ValueError`` for the first flag, or absence of one, that our model has no counterpart to."""
-    for name in SIZES:
+    stacks = stacks_of_architecture(architecture_of(flags))
+    for name in (f"{stack}_{size}" for stack in stacks for size in SIZES):
         if flags.get(name) is None:
             raise ValueError(f"its flags do not say {name}")
     for name, meaning in REFUSED_FLAGS.items():
-        if flags.get(name):
+        if flags.get(name) and not (name == "tie_adaptive_weights" and stacks == ("decoder",)):
             raise ValueError(f"--{name.replace('_', '-')} {flags[name]} ({meaning}) cannot be represented here")
-    positions = {stack: bool(flags.get(f"{stack}_normalize_before")) for stack in ("encoder", "decoder")}
-    if positions["encoder"] != positions["decoder"]:
+    positions = {stack: bool(flags.get(f"{stack}_normalize_before")) for stack in stacks}
+    if len(set(positions.values())) > 1:
         raise ValueError(
             "one stack is pre-norm and the other post-norm, --norm-position is for both: --encoder-normalize-before is "
             f"{positions['encoder']}, --decoder-normalize-before {positions['decoder']}"
@@ -107,6 +113,8 @@ def norms_of_sites(kind: str, flags: Mapping) -> dict[str, dict[str, str]]:
     Raises:
         ValueError: a released norm that none of ours equals; the message says why.
     """
+    if stacks_of_architecture(architecture_of(flags)) == ("decoder",):
+        return {"decoder": dict.fromkeys(LANGUAGE_MODEL_SITES, "layer")}
     norms: dict[str, dict[str, str]] = {"encoder": {}, "decoder": {}}
     for flag, sites in RELEASED_SITES.items():
         released = flags.get(flag, "layer") if kind == RELEASE else "layer"
@@ -133,17 +141,18 @@ def norm_flags(norms: Mapping[str, Mapping[str, str]], flags: Mapping) -> dict[s
     released = any("power-released" in sites.values() for sites in norms.values())
     if released and flags.get("warmup_updates") is None:
         raise ValueError("its flags do not say warmup_updates, which is the warm-up of its power norms too")
-    position = "pre" if flags["encoder_normalize_before"] else "post"
+    position = "pre" if flags["decoder_normalize_before"] else "post"
     chosen: dict[str, Any] = {}
     for stack, sites in norms.items():
         stack_norm = sites["self_attn"]
-        chosen["norm_type" if stack == "encoder" else "decoder_norm_type"] = stack_norm
+        chosen["norm_type" if stack == next(iter(norms)) else "decoder_norm_type"] = stack_norm
         for site, norm in sites.items():
             unused = site == "output" and position == "post"
             chosen[f"{stack}_norm_{site}"] = None if unused or norm == stack_norm else norm
     return {
         **DEFAULTS,
         **chosen,
+        "decoder_norm_type": chosen.get("decoder_norm_type", chosen["norm_type"]),  # a language model has one stack
         "norm_position": position,
         "norm_warmup_updates": int(flags["warmup_updates"]) if released else 0,
         "norm_group_scaling": "heads" if released else "0",
@@ -152,6 +161,8 @@ def norm_flags(norms: Mapping[str, Mapping[str, str]], flags: Mapping) -> dict[s
 
 def our_architecture(architecture: str) -> str:
     """The name of ours that comes closest; it decides nothing, since every size and dropout is written out."""
+    if stacks_of_architecture(architecture) == ("decoder",):
+        return "powernorm_lm_ptb"
     if "iwslt" in architecture:
         return "powernorm_iwslt_de_en"
     return "powernorm_wmt_en_de_big" if "big" in architecture else "powernorm_wmt_en_de"
@@ -159,7 +170,7 @@ def our_architecture(architecture: str) -> str:
 
 def our_flags(flags: Mapping, norms: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """The flags of our model: those that it was trained with, and ours for the norms."""
-    architecture = our_architecture(str(flags.get("arch")))
+    architecture = our_architecture(architecture_of(flags))
     kept = {name: value for name, value in flags.items() if name not in (*RELEASED_SITES, *UNUSED_RELEASED_FLAGS)}
     for name, default in DROPOUTS.items():
         kept[name] = flags[name] if flags.get(name) is not None else default
@@ -185,10 +196,12 @@ def convert_state(state: Checkpoint, file_name: str) -> Checkpoint:
     if not flags:
         raise ValueError("expected the model's flags in 'args' or cfg.model, found none")
     kind = recognize(flags, state["model"])
-    logger.info("%s is a checkpoint of %s (%s)", file_name, kind, flags.get("arch"))
+    logger.info("%s is a checkpoint of %s (%s)", file_name, kind, architecture_of(flags))
     check_supported(flags)
-    for stack in ("encoder", "decoder"):
+    for stack in stacks_of_architecture(architecture_of(flags)):
         flags[f"{stack}_normalize_before"] = bool(flags.get(f"{stack}_normalize_before"))
+    if stacks_of_architecture(architecture_of(flags)) == ("decoder",):
+        flags["no_cross_attention"] = True
     norms = norms_of_sites(kind, flags)
     model = modernize(state["model"], flags)
     check_names(model, flags, norms)

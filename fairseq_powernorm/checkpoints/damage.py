@@ -86,7 +86,7 @@ def checksum(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
     """The CRC-32 of a member's bytes."""
     found = 0
     with archive.open(member) as content:
-        content._expected_crc = None  # compared by the caller, which knows what a zero means
+        content._expected_crc = None  # type: ignore[attr-defined]  # compared by the caller, which knows what a zero means
         for block in iter(lambda: content.read(BLOCK), b""):
             found = zlib.crc32(block, found)
     return found

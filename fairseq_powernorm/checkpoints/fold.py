@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..files import refuse_folder, refuse_to_overwrite, run_command_line
-from ..flags import SITES, channels_of, stack_spec
+from ..flags.norms import SITES, channels_of, stack_spec, stacks_of
 from ..norms.batch_statistics import BatchStatisticsNorm
 from ..norms.registry import FOLDED, build_from_spec
 from ..norms.spec import NormSpec
@@ -79,6 +79,8 @@ def reason_to_stay(spec: NormSpec, stack: str, site: str, flags: argparse.Namesp
         return None
     if flags.norm_position == "post":
         return "stays: in post-norm it feeds the residual path too"
+    if getattr(flags, "attention_cores", None):
+        return "stays: a tensorized layer has no bias behind it to take its shift in, or adds it to the residual path"
     if (stack, site) == ("decoder", "output"):
         return "stays: the output projection behind it has no bias, and may be the embedding"
     return None
@@ -180,14 +182,9 @@ def fold_state(state: Checkpoint) -> Checkpoint:
     if getattr(flags, "norm_type", None) is None:
         raise ValueError("expected a checkpoint of this package, found one without --norm-type")
     model, folded = dict(state["model"]), []
-    for stack, sites in SITES.items():
-        specs = stack_spec(flags, stack)
-        for site in sites:
-            if site == "output" and f"{stack}.layer_norm.weight" not in model:
-                continue
-            if site == "cross_attn" and getattr(flags, "no_cross_attention", False):
-                continue
-            if (spec := getattr(specs, site)) is None:
+    for stack in stacks_of(flags):
+        for site, spec in vars(stack_spec(flags, stack)).items():
+            if spec is None or (site == "output" and f"{stack}.layer_norm.weight" not in model):
                 continue
             label, folds = f"{stack} {site.replace('_', '-')} ({spec.name})", list(folds_of(stack, site, flags))
             reason = reason_to_stay(spec, stack, site, flags)

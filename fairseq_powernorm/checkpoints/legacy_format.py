@@ -1,6 +1,7 @@
 """Reading what fairseq 0.8 wrote: meters among the plain values."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,7 +12,7 @@ class Meter:
     """Takes the values of the meters that fairseq 0.8 pickled into ``extra_state``, and runs no code."""
 
 
-METERS = [
+METERS: list[Any] = [
     (Meter, f"fairseq.{module}.{name}")
     for module in ("meters", "logging.meters")
     for name in ("AverageMeter", "TimeMeter", "StopwatchMeter")

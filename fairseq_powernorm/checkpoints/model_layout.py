@@ -105,6 +105,8 @@ def modernize(model: Mapping[str, Tensor], flags: Mapping) -> dict[str, Tensor]:
                 raise ValueError(f"both {old} and another tensor stand for {name}")
             ours[name] = value
     for stack in FIRST_VERSION_WITH_OUTPUT_NORM:
+        if not any(name.startswith(f"{stack}.layers.") for name in ours):
+            continue
         ours.setdefault(f"{stack}.version", torch.ones(1))  # what fairseq takes a missing version for
     if shares_output(flags) and flags.get("adaptive_softmax_cutoff") is None and "decoder.embed_tokens.weight" in ours:
         # The same tensor, not a copy: torch.save writes it once.
@@ -132,7 +134,8 @@ def affine(prefix: str) -> Iterator[str]:
 
 def norm_names(prefix: str, norm: str) -> Iterator[str]:
     """The tensors of one norm of ours."""
-    yield from affine(prefix)
+    yield from (f"{prefix}.weight",) if NORMS[norm].has_weight else ()
+    yield from (f"{prefix}.bias",) if NORMS[norm].has_bias else ()
     yield from (f"{prefix}.{buffer}" for buffer in NORMS[norm].buffer_policies)
 
 
@@ -161,7 +164,8 @@ def stack_names(stack: str, flags: Mapping, norms: Mapping[str, str], output_nor
         output_norm: see :func:`has_output_norm`.
     """
     yield f"{stack}.version"
-    yield f"{stack}.embed_tokens.weight"
+    if not (flags.get("adaptive_input") or flags.get("character_embeddings")):
+        yield f"{stack}.embed_tokens.weight"
     if flags.get(f"{stack}_learned_pos") and not flags.get("no_token_positional_embeddings"):
         yield f"{stack}.embed_positions.weight"
     if flags.get("layernorm_embedding"):
@@ -191,6 +195,8 @@ def check_names(model: Mapping[str, Tensor], flags: Mapping, norms: Mapping[str,
         expected.add("decoder.output_projection.weight")
     else:
         expected |= {name for name in model if name.startswith("decoder.adaptive_softmax.")}
+    if flags.get("adaptive_input") or flags.get("character_embeddings"):
+        expected |= {name for name in model if name.startswith("decoder.embed_tokens.")}
     if flags.get("decoder_output_dim", flags["decoder_embed_dim"]) != flags["decoder_embed_dim"]:
         expected.add("decoder.project_out_dim.weight")
     for names, message in ((expected - set(model), "is missing"), (set(model) - expected, "has no place there")):

@@ -61,14 +61,14 @@ def check_readable(path: str | Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise unreadable(path, error.strerror) from None
+        raise unreadable(path, str(error.strerror)) from None
     try:
         with path.open("rb") as stream:
             stream.read(1)
     except FileNotFoundError:
         raise unreadable(path, f"it links to {os.readlink(path)}, which is not there") from None
     except OSError as error:
-        raise unreadable(path, error.strerror) from None
+        raise unreadable(path, str(error.strerror)) from None
     return True
 
 
@@ -149,9 +149,11 @@ def repair_last_checkpoint(folder: str | Path) -> Path | None:
         check_whole(last)
     except DamagedCheckpoint as error:
         logger.warning("%s", error)
-        last = replace_damaged(last)
+        found = replace_damaged(last)
+    else:
+        found = last
     remove_leftovers(folder)
-    return last
+    return found
 
 
 def replace_damaged(last: Path) -> Path | None:

@@ -63,7 +63,7 @@ class PickledArray(np.ndarray):
         dtype = plain_dtype(pickled)
         if not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.itemsize:
             raise TypeError(f"expected the bytes of {shape} values of {dtype}")
-        super().__setstate__((1, tuple(shape), dtype, bool(fortran), data))
+        super().__setstate__((1, tuple(shape), dtype, bool(fortran), data))  # type: ignore[arg-type]
 
     def __reduce__(self):
         return np.asarray(self).__reduce__()
@@ -87,7 +87,7 @@ def plain_dict(*_: Any) -> dict:
     return {}
 
 
-NUMPY = [
+NUMPY: list[Any] = [
     (constructor, f"numpy.{core}.multiarray.{name}")
     for core in ("core", "_core")  # before and since numpy 2
     for name, constructor in (("_reconstruct", new_array), ("scalar", scalar))
@@ -97,14 +97,14 @@ NUMPY += [(PickledArray, "numpy.ndarray"), (PickledDtype, "numpy.dtype")]
 CONTAINERS = [argparse.Namespace, frozenset, (plain_dict, "collections.defaultdict"), collections.deque]
 CONTAINERS += [pathlib.PosixPath, pathlib.PurePosixPath, pathlib.WindowsPath, pathlib.PureWindowsPath]
 
-OMEGACONF = [
+OMEGACONF: list[Any] = [
     class_
     for module in (base, nodes, dictconfig, listconfig)
     for class_ in vars(module).values()
     if inspect.isclass(class_) and class_.__module__ == module.__name__
 ]
 # What omegaconf's containers name as the types of their keys and values.
-TYPES = [dict, list, tuple, int, float, str, bool, bytes, (typing.Any, "typing.Any")]
+TYPES: list[Any] = [dict, list, tuple, int, float, str, bool, bytes, (typing.Any, "typing.Any")]
 
 HARMLESS = [*NUMPY, *CONTAINERS, *OMEGACONF, *TYPES]
 

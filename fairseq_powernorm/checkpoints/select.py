@@ -136,8 +136,8 @@ def select_in_folder(
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
     names = [path.name for path in folder.iterdir()]
-    if last is not None:
-        return [folder / name for name in select_last(names, last, by)]
+    if best is None:
+        return [folder / name for name in select_last(names, last or 0, by)]
     matches = {name: match for name in names if (match := BEST_NAME.fullmatch(name))}
     found = {name: read_best(folder / name, match) for name, match in sorted(matches.items())}
     return [folder / name for name in select_best(found, best, maximize)]

@@ -13,7 +13,7 @@ import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from tqdm import tqdm
 
@@ -58,9 +58,9 @@ def _plain_members(
     archive: Path, tar: tarfile.TarFile, wanted: set[str] | None
 ) -> Iterator[tuple[str, tarfile.TarInfo]]:
     """The files to unpack with their names, in the archive's order; stops once all that is wanted was given."""
-    seen = set()
+    seen: set[str] = set()
     while (wanted is None or wanted - seen) and (member := tar.next()) is not None:
-        tar.members.clear()  # else tarfile keeps every header that it has read
+        tar.members.clear()  # type: ignore[attr-defined]  # else tarfile keeps every header that it has read
         name = str(PurePosixPath(member.name))
         if wanted is not None and name not in wanted:
             continue
@@ -85,7 +85,7 @@ def _unpack(archive: Path, stream: IO[bytes], folder: Path, wanted: set[str] | N
             check_free_space(folder, member.size)
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with open(folder / name, "wb") as output:
-                shutil.copyfileobj(tar.extractfile(member), output, CHUNK)
+                shutil.copyfileobj(cast(IO[bytes], tar.extractfile(member)), output, CHUNK)
                 output.flush()
                 os.fsync(output.fileno())
             names.append(name)
@@ -127,7 +127,7 @@ def extract(archive: str | Path, folder: str | Path, members: Iterable[str] | No
         shown = {"total": archive.stat().st_size, "desc": archive.name, "delay": 1, "disable": None}
         try:
             with tqdm.wrapattr(packed, "read", **shown) as read:
-                stream = gzip.GzipFile(fileobj=read) if compressed else read
+                stream = cast(IO[bytes], gzip.GzipFile(fileobj=read) if compressed else read)
                 names = _unpack(archive, stream, hidden, wanted)
             for name in names:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ def _clean_line(line: str, factored: bool) -> str:
 
 
 def clean_pair(
-    source: str, target: str, minimum: int, maximum: int, ratio: float = 9.0, factored: bool = False
+    source: str, target: str, minimum: int, maximum: float, ratio: float = 9.0, factored: bool = False
 ) -> tuple[str, str] | None:
     """What the script prints for a pair, or None if it drops the pair.
 

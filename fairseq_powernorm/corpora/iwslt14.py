@@ -81,7 +81,7 @@ def prepare_training_pairs(rows: list[Row]) -> list[Row]:
     kept = []
     for row in rows:
         tokens = [moses.tokenize(MARKS.sub("", line), language) for line, language in zip(row, LANGUAGES, strict=True)]
-        pair = clean_pair(*tokens, MINIMUM_TOKENS, MAXIMUM_TOKENS, MAXIMUM_RATIO)
+        pair = clean_pair(tokens[0], tokens[1], MINIMUM_TOKENS, MAXIMUM_TOKENS, MAXIMUM_RATIO)
         if pair is not None:
             kept.append(tuple(moses.lowercase(side) for side in pair))
     return kept
@@ -139,8 +139,8 @@ def check(folder: Path) -> None:
             if found != pairs:
                 raise ValueError(f"{folder}/{split}.{language}: {found} lines, expected {pairs}")
     for name, md5 in MD5.items():
-        if (found := digest_of(folder / name, "md5")) != md5:
-            raise ValueError(f"{folder}/{name}: MD5 is {found}, the official preparation's is {md5}")
+        if (digest := digest_of(folder / name, "md5")) != md5:
+            raise ValueError(f"{folder}/{name}: MD5 is {digest}, the official preparation's is {md5}")
     words = sum(len(line.split(" ")) for line in read_lines(folder / "test.en"))
     if words != REFERENCE_WORDS:
         raise ValueError(f"{folder}/test.en: {words} words, expected {REFERENCE_WORDS}")

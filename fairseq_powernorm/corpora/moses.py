@@ -34,10 +34,11 @@ _QUOTES_BETWEEN_LETTERS = tuple(re.compile(f"([a-zA-Z]){quote}([a-zA-Z])") for q
 _QUOTE_THEN_MARKS = re.compile(r'"([,.]+)')
 _DOTS_THEN_QUOTE = re.compile(r'(\.+)"(\s*[^<])', re.ASCII)
 _DIGIT_SPACE_DIGIT = re.compile("([0-9])\xa0([0-9])")
-_MARKS = (("`", "'"), ("''", ' " '), ("„", '"'), ("“", '"'), ("”", '"'), ("–", "-"), ("—", " - "))
+Replacements = tuple[tuple[str, str], ...]
+_MARKS: Replacements = (("`", "'"), ("''", ' " '), ("„", '"'), ("“", '"'), ("”", '"'), ("–", "-"), ("—", " - "))
 _SINGLE_QUOTES = (("‘", "'"), ("‚", "'"), ("’", '"'), ("''", '"'), ("…", "..."))
 _GUILLEMETS = (("\xa0«\xa0", ' "'), ("«\xa0", '"'), ("«", '"'), ("\xa0»\xa0", '" '), ("\xa0»", '"'), ("»", '"'))
-_NEAR_SPACES = (("\xa0%", "%"), ("nº\xa0", "nº "), ("\xa0:", ":"), ("\xa0ºC", " ºC"), ("\xa0cm", " cm"))
+_NEAR_SPACES: Replacements = (("\xa0%", "%"), ("nº\xa0", "nº "), ("\xa0:", ":"), ("\xa0ºC", " ºC"), ("\xa0cm", " cm"))
 _NEAR_SPACES += (("\xa0?", "?"), ("\xa0!", "!"), ("\xa0;", ";"), (",\xa0", ", "))
 
 # What the tokenizer deletes: ASCII's control characters that do not count as space.
@@ -48,10 +49,10 @@ _DOTS_WORD = re.compile(r"(?:DOT)+MULTI")
 _NEAR_APOSTROPHES = re.compile("'.?'")
 # Marks that became alphabetic with Unicode 16, which the regex library knows and Perl did not.
 _ALPHABETIC_SINCE_16 = re.compile("[\u0363-\u036f\u0c04\u0f82\u0f83\u1dd3-\u1de6\U00011080\U00011081]")
-_ESCAPES = (("&", "&amp;"), ("|", "&#124;"), ("<", "&lt;"), (">", "&gt;"))
+_ESCAPES: Replacements = (("&", "&amp;"), ("|", "&#124;"), ("<", "&lt;"), (">", "&gt;"))
 _ESCAPES += (("'", "&apos;"), ('"', "&quot;"), ("[", "&#91;"), ("]", "&#93;"))
 
-_ENTITIES = (("&bar;", "|"), ("&bra;", "["), ("&ket;", "]"))  # as Moses once escaped them
+_ENTITIES: Replacements = (("&bar;", "|"), ("&bra;", "["), ("&ket;", "]"))  # as Moses once escaped them
 _ENTITIES += tuple((entity, character) for character, entity in reversed(_ESCAPES))  # the ampersand last
 _CJK = re.compile(
     "[\u1100-\u11ff\u2e80-\ua4cf\ua840-\ua87f\uac00-\ud7af\uf900-\ufaff\ufe30-\ufe4f\uff65-\uffdc\U00020000-\U0002ffff]"
@@ -290,7 +291,7 @@ def detokenize(line: str, language: str) -> str:
     if _SPACE_ONLY.fullmatch(line) or (len(line) > 2 and line[0] == "<" and line[-1] == ">"):
         return line
     text = _replace(f" {line} ".replace(" @-@ ", "-"), _ENTITIES)
-    quotes = collections.Counter()
+    quotes: collections.Counter[str] = collections.Counter()
     joined, gap, previous = "", " ", ""
     for word in text.rstrip(" ").split(" "):  # an empty word, of a double space, is a word too
         before, behind = _attachment(word, previous, language == "en", quotes)

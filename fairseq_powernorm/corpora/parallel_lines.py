@@ -14,7 +14,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -87,7 +87,7 @@ def read_rows(paths: Sequence[Path], skip: Callable[[str], bool] | None = None) 
             yield row
 
 
-def _decoded(stream: IO[bytes], path: Path, skip: Callable[[str], bool] | None) -> Iterator[str]:
+def _decoded(stream: Iterable[bytes], path: Path, skip: Callable[[str], bool] | None) -> Iterator[str]:
     try:
         for number, line in enumerate(stream, start=1):
             text = decode_line(line, path, number)

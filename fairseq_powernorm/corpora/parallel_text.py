@@ -114,7 +114,11 @@ def prepare_rows(rows: list[Row], steps: Steps, split: str) -> Block:
             if block.first_blank is None:
                 block.first_blank = blank[0]
             block.say(BLANK, number)
-        elif split == "train" and steps.filters and clean_pair(*text, 1, steps.max_words, steps.max_ratio) is None:
+        elif (
+            split == "train"
+            and steps.filters
+            and clean_pair(text[0], text[1], 1, steps.max_words, steps.max_ratio) is None
+        ):
             block.say(LONG, number)
         else:
             block.text.append(text)
@@ -136,7 +140,7 @@ def prepare_split(split: str, paths: list[Path], steps: Steps, workers: int | No
             said[what] += [read + number + 1 for number in numbers]
         if BLANK in block.said and split.startswith("test"):
             raise ValueError(
-                f"{paths[block.first_blank]}, line {said[BLANK][0]}: blank, without a visible character; a test "
+                f"{paths[block.first_blank or 0]}, line {said[BLANK][0]}: blank, without a visible character; a test "
                 "set needs words in every line"
             )
         read, kept = read + count, kept + len(block.text)

@@ -88,7 +88,7 @@ def prepare_line(line: str, language: str) -> str:
 def prepare_training_pairs(rows: list[Row]) -> list[Row]:
     """A block of the training text, prepared and cleaned."""
     pairs = (tuple(map(prepare_line, row, LANGUAGES)) for row in rows)
-    cleaned = (clean_pair(*pair, MINIMUM_TOKENS, MAXIMUM_TOKENS) for pair in pairs)
+    cleaned = (clean_pair(source, target, MINIMUM_TOKENS, MAXIMUM_TOKENS) for source, target in pairs)
     return [pair for pair in cleaned if pair is not None]
 
 

@@ -30,7 +30,7 @@ class NormalizeByConstantsFunction(Function):
         """dX, dγ, dβ."""
         rows, weight, bias, mean, second_moment = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be differentiated itself
-            given = list(map(with_gradient, (rows, weight, bias)))
+            given = [None if each is None else with_gradient(each) for each in (rows, weight, bias)]
             output = plain.normalize_by_constants(given[0], mean, second_moment, *given[1:], *ctx.settings)
             inputs = [each for each in given if each is not None]
             found = iter(torch.autograd.grad(output, inputs, grad_output, create_graph=True))

@@ -12,27 +12,29 @@ from ..kernels.plain import count_tokens, zero_padding
 __all__ = ["count_tokens", "rows_of_padding", "to_rows", "zero_padding"]
 
 
-def rows_of_padding(x: Tensor, padding_mask: Tensor | None) -> Tensor | None:
+def rows_of_padding(x: Tensor, padding_mask: Tensor | None, batch_first: bool = False) -> Tensor | None:
     """Brings the padding mask into the order of the activations; a view of it.
 
     Args:
-        x: (T, B, C) activations, or rows (N, C).
+        x: (T, B, C) activations, or rows (N, C); with ``batch_first`` (B, …, C), any number of dimensions above 1.
         padding_mask: True at padding; (B, T) for (T, B, C), (N,) for rows, or None if every position is a token.
+        batch_first: whether the mask has the order of the activations already: (B, …) for (B, …, C).
 
     Returns:
-        A bool for each position, (T, B) or (N,), or None.
+        A bool for each position, (T, B), (N,) or (B, …), or None.
 
     Raises:
         ValueError: ``x`` has another number of dimensions, or the mask another shape or dtype.
     """
-    if x.dim() not in (2, 3):
+    if x.dim() not in (2, 3) and not (batch_first and x.dim() > 3):
         raise ValueError(f"expected activations (T, B, C) or rows (N, C), got shape {tuple(x.shape)}")
     if padding_mask is None:
         return None
-    padding = padding_mask.t() if padding_mask.dim() < 3 else padding_mask
+    padding = padding_mask if batch_first or padding_mask.dim() > 2 else padding_mask.t()
     if padding.shape != x.shape[:-1]:
+        expected = tuple(x.shape[:-1] if batch_first else x.shape[-2::-1])
         raise ValueError(
-            f"expected a padding mask of shape {tuple(x.shape[-2::-1])} for activations of shape {tuple(x.shape)}, "
+            f"expected a padding mask of shape {expected} for activations of shape {tuple(x.shape)}, "
             f"got {tuple(padding_mask.shape)}"
         )
     if padding.dtype is torch.bool:

@@ -41,7 +41,7 @@ class PowerNormFunction(Function):
         rows, weight, bias, padding, square_mean, batch_square_mean, count = ctx.saved_tensors  # once: it may recompute
         given = rows, grad_output, padding, None, square_mean
 
-        def measure(grad_weight: Tensor) -> tuple[Tensor, Tensor]:
+        def measure(grad_weight):  # without annotations, which dynamo of torch 2.6 cannot read
             """Γ and Λ, of all ranks."""
             ratio, correlation = ratio_and_correlation(
                 weight, grad_weight, square_mean, batch_square_mean, count, ctx.settings[0]

@@ -23,12 +23,12 @@ class ReleasedStatistics(NamedTuple):
     Attributes:
         square_mean: d (C,) that the rows are divided by: ψ_B² in warm-up, later φ as it was before the call.
         batch_square_mean: ψ_B² (C,) of these very rows.
-        count: the number of real tokens that ψ_B² was taken over, a scalar.
+        tokens: the number of real tokens that ψ_B² was taken over, a scalar.
     """
 
     square_mean: Tensor
     batch_square_mean: Tensor
-    count: Tensor
+    tokens: Tensor
 
 
 class PowerNormReleasedFunction(Function):

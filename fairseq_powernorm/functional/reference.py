@@ -266,3 +266,17 @@ def group_scaling(x: Tensor, groups: int, eps: float) -> tuple[Tensor, Callable[
         return grad_x
 
     return scaled, backward
+
+
+def no_norm(x: Tensor, padding: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Backward]:
+    """No norm: y = x, dX = dY. ``weight`` is 1 and ``bias`` 0, as it has no parameters."""
+    rows = real_rows(padding)
+    y = torch.full_like(x, math.nan)
+    y[rows] = x[rows]
+
+    def backward(grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        grad_x = torch.zeros_like(x)
+        grad_x[rows] = grad[rows]
+        return grad_x, (grad[rows] * x[rows]).sum(dim=0), grad[rows].sum(dim=0)
+
+    return y, backward

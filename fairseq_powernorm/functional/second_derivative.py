@@ -56,7 +56,7 @@ def differentiable_gradient(
         reduce: sums over ranks; with more than one it refuses.
     """
     with torch.enable_grad():
-        x, gamma = map(with_gradient, (rows, weight))
+        x, gamma = with_gradient(rows), None if weight is None else with_gradient(weight)
         output = times(gamma, normalize_by_batch(x, padding, eps, groups, centred, reduce))
         inputs, real = [each for each in (x, gamma) if each is not None], real_values(grad, padding)
         grad_rows, *grad_weight = torch.autograd.grad(output, inputs, real, create_graph=True)
@@ -64,9 +64,9 @@ def differentiable_gradient(
         return grad_rows, grad_weight[0] if grad_weight else None, grad_bias
 
 
-def with_gradient(tensor: Tensor | None) -> Tensor | None:
+def with_gradient(tensor: Tensor) -> Tensor:
     """The tensor, or one of its values that a gradient can be taken by."""
-    return tensor if tensor is None or tensor.requires_grad else tensor.detach().requires_grad_()
+    return tensor if tensor.requires_grad else tensor.detach().requires_grad_()
 
 
 class _NoSecondDerivative(Function):

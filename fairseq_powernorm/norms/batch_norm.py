@@ -35,9 +35,12 @@ class BatchNorm(BatchStatisticsNorm):
         evaluation="running μ, σ²",
         reference=reference.batch_norm,
         auto_group_scaling="1",
+        normalizes="channel",
     )
     statistics: ClassVar[dict[str, Statistic]] = {"running_mean": Statistic(0.0), "running_var": Statistic(1.0)}
     observed_vectors = 2
+    running_mean: Tensor
+    running_var: Tensor
 
     def batch_statistics(
         self, rows: Tensor, padding: Tensor | None, reduce: Reduce = keep_local

@@ -1,19 +1,23 @@
 """Norms that use the batch's statistics in training and running ones in evaluation."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Unpack
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 
-from ..functional.masking import rows_of_padding, zero_padding
+from ..functional.masking import zero_padding
 from ..functional.reduction import Reduce, keep_local
 from ..kernels.operators import move_average
 from .distributed import exclude_from_broadcasts, sum_over_ranks
 from .recomputation import backward_running, is_backward_running
 from .running_statistics import RunningStatistics
 from .token_norm import ModuleOptions, check_decay
+
+if TYPE_CHECKING:  # both know this module
+    from .recalibration import GatheredStatistics
+    from .update import OneUpdate
 
 
 class BatchStatisticsNorm(RunningStatistics):
@@ -23,8 +27,8 @@ class BatchStatisticsNorm(RunningStatistics):
     and :meth:`normalize_by` (evaluation).
 
     In a training pass inside ``backward`` (activation checkpointing recomputes there) the norm uses the statistics
-    of its last forward pass and updates nothing. In evaluation mode nothing is updated, ever; the running statistics
-    are estimated anew by :func:`~fairseq_powernorm.norms.recalibration.gather_statistics`.
+    and the padding of its last forward pass and updates nothing. In evaluation mode nothing is updated, ever; the
+    running statistics are estimated anew by :func:`~fairseq_powernorm.norms.recalibration.gather_statistics`.
 
     Attributes:
         joins_updates: whether :func:`~fairseq_powernorm.norms.update.one_update` concerns the norm.
@@ -40,8 +44,10 @@ class BatchStatisticsNorm(RunningStatistics):
     moved_forward: ClassVar[tuple[str, ...]] = ()
     observed_vectors: ClassVar[int] = 1
     observed_scalars: ClassVar[int] = 1
-    update = None
-    gathered = None
+    update: "OneUpdate | None" = None
+    gathered: "GatheredStatistics | None" = None
+    _observed: tuple[Tensor, ...] | None
+    _observed_in_graph: tuple[Tensor, ...]
 
     def __init__(
         self,
@@ -118,13 +124,14 @@ class BatchStatisticsNorm(RunningStatistics):
         self.check_input(x)
         if not self.training and self.gathered is None:  # padding has no part in it
             return self.normalize_by(x, *[getattr(self, name) for name in self.running_statistics])
-        padding = rows_of_padding(x, self._handed_mask if padding_mask is None else padding_mask)
+        padding = self.padding_of(x, padding_mask)
         return self._train(x, padding) if self.gathered is None else self._gather(x, padding)
 
     @torch.no_grad()  # so that no backward pass follows, which could update ν
     def _gather(self, rows: Tensor, padding: Tensor | None) -> Tensor:
         """Recalibration: by the batch's own statistics, which are added to the gathered ones; those of this rank alone,
         as ranks may gather unequal numbers of batches."""
+        assert self.gathered is not None
         statistics, count = self.batch_statistics(rows, padding)
         if not is_backward_running():  # a recomputation is no second batch
             self.gathered.add(self.as_running(statistics, count), count)
@@ -139,9 +146,11 @@ class BatchStatisticsNorm(RunningStatistics):
         self.check_statistics()
         if self.reduce is keep_local:
             exclude_from_broadcasts(own_statistics)
-        known = self._observed if is_backward_running() else None
-        # Not by nn.Module.__setattr__, which takes as long as an operator.
-        output, self.__dict__["_observed"] = self.train_on(rows, padding, known)
+        known = None
+        if self._observed is not None and is_backward_running():
+            padding, known = self._observed  # the block that handed the mask may be over by now
+        output, observed = self.train_on(rows, padding, known)
+        self.__dict__["_observed"] = padding, observed  # nn.Module.__setattr__ takes as long as an operator
         return output
 
     @_disable_dynamo  # an update notes things down outside the graph, and a backward pass in it does so too
@@ -211,8 +220,8 @@ class BatchStatisticsNorm(RunningStatistics):
         return scale if isinstance(scale, Tensor) or scale != 1 else None  # a tensor is not looked at
 
     def _forget_observed(self) -> None:
-        """Forgets what the last training pass used. For compiled graphs there are zeros in its place, so that they do
-        not have to be compiled once for the first pass and once more for all others."""
+        """Forgets what the last training pass used: padding and statistics. For compiled graphs there are zeros in its
+        place, so that they do not have to be compiled once for the first pass and once more for all others."""
         self._observed = None
         like = getattr(self, self.running_statistics[0])
         vectors = [torch.zeros_like(like) for _ in range(self.observed_vectors)]
@@ -226,12 +235,12 @@ class BatchStatisticsNorm(RunningStatistics):
 
     def __getstate__(self) -> dict:
         """A copy of the module takes no part in the update that is under way for this one."""
-        passing = ("update", "penalty", "penalty_leaf", "_observed", "_observed_in_graph", "_handed_mask")
+        passing = ("update", "penalty", "penalty_leaf", "_observed", "_observed_in_graph", "_handed_masks")
         return {key: value for key, value in self.__dict__.items() if key not in passing}
 
     def __setstate__(self, state: dict) -> None:
         """As ``nn.Module``, with what :meth:`__getstate__` leaves out."""
-        super().__setstate__({"_handed_mask": None, **state})
+        super().__setstate__({"_handed_masks": [], **state})
         self._forget_observed()
 
     def extra_repr(self) -> str:

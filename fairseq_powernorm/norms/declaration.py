@@ -115,6 +115,9 @@ class Declaration:
         ignores_padding: whether padding is left out of the backward pass.
         auto_group_scaling: ``--norm-group-scaling auto`` for it: the scaling that it has in the paper's experiments.
             Never changed: checkpoints say ``auto``.
+        normalizes: what γ and β are applied to: each token at quadratic mean or variance 1 over its channels
+            (``"token"``), or each channel at mean 0 and variance 1 over the batch's tokens (``"channel"``). Between
+            norms that agree :func:`~fairseq_powernorm.norms.replace.replace_norms` keeps γ and β. None: something else.
     """
 
     name: str
@@ -128,3 +131,4 @@ class Declaration:
     exact_gradient: bool = True
     ignores_padding: bool = True
     auto_group_scaling: str = "0"
+    normalizes: Literal["token", "channel"] | None = None

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 class FoldedNorm(nn.Module):
     """y = x. No parameters, no statistics; evaluation only.
 
-    :mod:`fairseq_powernorm.checkpoints.fold` puts it in. It is no choice of ``--norm-type``: a model without norms is
-    not what anyone means to train.
+    :mod:`fairseq_powernorm.checkpoints.fold` puts it in. It is no choice of ``--norm-type``; to train without a norm,
+    that is ``none``.
     """
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:

@@ -24,6 +24,7 @@ class LayerNorm(TokenNorm):
         gradient="exact",
         evaluation="the same",
         reference=reference.layer_norm,
+        normalizes="token",
     )
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:

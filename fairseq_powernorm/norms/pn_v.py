@@ -21,6 +21,7 @@ class SquareMeanNorm(BatchStatisticsNorm):
     """
 
     statistics: ClassVar[dict[str, Statistic]] = {"running_square_mean": Statistic(1.0)}
+    running_square_mean: Tensor
 
     def batch_statistics(
         self, rows: Tensor, padding: Tensor | None, reduce: Reduce = keep_local

@@ -46,6 +46,7 @@ class PowerNorm(SquareMeanNorm):
         "gradient_projection": Statistic(0.0, in_evaluation=False),
     }
     observed_vectors = 2
+    gradient_projection: Tensor
 
     def __init__(
         self,
@@ -96,7 +97,7 @@ class PowerNorm(SquareMeanNorm):
 
     def train_on(
         self, rows: Tensor, padding: Tensor | None, observed: tuple[Tensor, ...] | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """As in :class:`BatchStatisticsNorm`; after the warm-up in one pass, which gives ψ_B² as it goes."""
         if observed is None and not self.warming_up:
             before = self.running_square_mean.clone()
@@ -105,12 +106,14 @@ class PowerNorm(SquareMeanNorm):
             return output, (before, batch_square_mean, count)
         return super().train_on(rows, padding, observed)
 
-    def normalize(self, rows: Tensor, padding: Tensor | None, divisor: Tensor, *measured: Tensor) -> Tensor:
+    def normalize(
+        self, rows: Tensor, padding: Tensor | None, divisor: Tensor, batch_square_mean: Tensor, count: Tensor
+    ) -> Tensor:
         """The training forward pass, differentiable."""
-        return self.normalize_and_measure(rows, padding, divisor, measured)[0]
+        return self.normalize_and_measure(rows, padding, divisor, (batch_square_mean, count))[0]
 
     def normalize_and_measure(
-        self, rows: Tensor, padding: Tensor | None, divisor: Tensor, measured: tuple[Tensor, ...] | None
+        self, rows: Tensor, padding: Tensor | None, divisor: Tensor, measured: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """:meth:`normalize`, with ψ_B² and the number of tokens, taken in the same pass where not known."""
         scale, projection = self.loss_scale, self.gradient_projection

@@ -51,6 +51,8 @@ class PowerNormReleased(SquareMeanNorm):
     }
     joins_updates = False
     observed_vectors = 2
+    accumulated_projection: Tensor
+    num_forward_calls: Tensor
 
     def __init__(
         self,

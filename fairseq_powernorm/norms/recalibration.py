@@ -75,7 +75,8 @@ def write_gathered(norms: dict[str, BatchStatisticsNorm]) -> None:
     Raises:
         ValueError: a norm got no token, or its statistics are not finite; the message names it.
     """
-    totals = iter(sum_over_ranks([total for norm in norms.values() for total in norm.gathered.sums]) if norms else [])
+    gathered = [norm.gathered for norm in norms.values() if norm.gathered is not None]
+    totals = iter(sum_over_ranks([total for each in gathered for total in each.sums]))
     estimates = []
     for name, norm in norms.items():
         site = name or type(norm).__name__

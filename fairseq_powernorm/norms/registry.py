@@ -10,6 +10,7 @@ from .dynamic import DynamicErf, DynamicTanh
 from .folded import FoldedNorm
 from .group_norm import GroupNorm
 from .layer_norm import LayerNorm
+from .no_norm import NoNorm
 from .pn_v import PNV
 from .power_norm import PowerNorm
 from .power_norm_released import PowerNormReleased
@@ -39,6 +40,7 @@ NORMS: dict[str, type[TokenNorm]] = {
         UnifiedNormReleased,
         PowerNorm,
         PowerNormReleased,
+        NoNorm,
     )
 }
 """Every norm by its name, in the order of tables and charts."""
@@ -127,7 +129,7 @@ def build_norm(name: str, channels: int, **settings: Any) -> TokenNorm:
     taken = settings_of(name)
     unknown = [keyword for keyword in settings if keyword not in (*taken, *ModuleOptions.__annotations__)]
     if unknown:
-        raise ValueError(f"norm {name!r} takes {', '.join(taken)}; got {', '.join(unknown)}")
+        raise ValueError(f"norm {name!r} takes {', '.join(taken) or 'no settings'}; got {', '.join(unknown)}")
     return NORMS[name](channels, **settings)
 
 

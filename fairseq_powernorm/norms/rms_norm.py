@@ -24,6 +24,7 @@ class RMSNorm(TokenNorm):
         gradient="exact",
         evaluation="the same",
         reference=reference.rms_norm,
+        normalizes="token",
     )
     has_bias = False
 

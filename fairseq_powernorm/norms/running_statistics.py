@@ -48,7 +48,7 @@ class RunningStatistics(TokenNorm):
         """Raises ``ValueError`` if a training pass was lent a statistic that it cannot keep
         (``torch.func.functional_call``)."""
         for name, statistic in self.statistics.items():
-            dtype = self._buffers[name].dtype
+            dtype = self.get_buffer(name).dtype
             usual = dtype is torch.float32 and not statistic.counter  # every pass asks
             if not usual and dtype != dtype_for(statistic, dtype):
                 raise ValueError(f"{name} is {dtype}; training keeps it in {dtype_for(statistic, dtype)} or wider")
@@ -58,14 +58,14 @@ class RunningStatistics(TokenNorm):
         before = dict(self._buffers)
         super()._apply(fn, recurse)
         for name, statistic in self.statistics.items():
-            cast = self._buffers[name]
+            cast = self.get_buffer(name)
             if cast.dtype != dtype_for(statistic, cast.dtype):
-                self._buffers[name] = before[name].to(cast.device)  # not widened again: nothing was rounded
+                self._buffers[name] = before[name].to(cast.device)  # type: ignore[union-attr]  # not widened again: nothing was rounded
         return self
 
     def _load_from_state_dict(self, *args, **keywords) -> None:
         """Loads, and widens what ``assign`` has put in place of a statistic."""
         super()._load_from_state_dict(*args, **keywords)
         for name, statistic in self.statistics.items():
-            loaded = self._buffers[name]
+            loaded = self.get_buffer(name)
             self._buffers[name] = loaded.to(dtype_for(statistic, loaded.dtype))

@@ -43,8 +43,8 @@ class NormSpec:
 
 @dataclasses.dataclass(frozen=True)
 class StackSpec:
-    """The norms of one stack, encoder or decoder, site by site; ``cross_attn`` is None in an encoder, ``ffn_inner``,
-    between the feed-forward block's two linear layers, wherever there is no norm."""
+    """The norms of one stack, encoder or decoder, site by site; ``cross_attn`` is None without cross-attention,
+    ``ffn_inner``, between the feed-forward block's two linear layers, wherever there is no norm."""
 
     self_attn: NormSpec
     ffn: NormSpec

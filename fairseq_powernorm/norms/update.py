@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .batch_statistics import BatchStatisticsNorm, own_statistics
 from .distributed import mean_over_ranks
+from .token_norm import TokenNorm
 
 Move = Callable[..., None]
 """Updates statistics in place: takes the buffers, a batch's values, and the number of tokens they are means over."""
@@ -22,6 +23,7 @@ class OneUpdate:
         ignored: whether what passes through now is to be left out of all statistics (the dummy batch of a rank that
             has run out of data).
         loss_scale: the factor that the loss is multiplied by before its backward pass; ν is kept for a factor of 1.
+        after: what is to be called once the statistics have changed; not at all where the update is left out.
     """
 
     def __init__(self, loss_scale: float | Tensor = 1.0):
@@ -40,6 +42,7 @@ class OneUpdate:
         self.taken = True
         self.ignored = False
         self.loss_scale = loss_scale
+        self.after: list[Callable[[], None]] = []
         self._found: dict[Hashable, tuple[Move, Sequence[Tensor], Sequence[Tensor], Tensor]] = {}
 
     def add(self, move: Move, buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor) -> None:
@@ -61,10 +64,15 @@ class OneUpdate:
         found, self._found = self._found, {}
         for move, buffers, means, count in found.values():
             move(buffers, means, count)
+        actions, self.after = self.after, []
+        for action in actions:
+            action()
 
 
 @contextlib.contextmanager
-def one_update(model: nn.Module, loss_scale: float | Tensor = 1.0) -> Iterator[OneUpdate]:
+def one_update(
+    model: nn.Module, loss_scale: float | Tensor = 1.0, num_updates: int | None = None
+) -> Iterator[OneUpdate]:
     """Within the block all training passes through ``model``, forward and backward, belong to one optimizer update::
 
         with one_update(model, loss_scale=scaler.get_scale()) as update:
@@ -89,6 +97,8 @@ def one_update(model: nn.Module, loss_scale: float | Tensor = 1.0) -> Iterator[O
     Args:
         model: whose norms are meant; others are not affected.
         loss_scale: the factor that the loss is multiplied by before its backward pass, if it is.
+        num_updates: the optimizer updates that are done, for norms with a warm-up: the block tells them
+            (``set_num_updates``). None where someone else does, or no norm has one.
 
     Yields:
         The update.
@@ -98,6 +108,10 @@ def one_update(model: nn.Module, loss_scale: float | Tensor = 1.0) -> Iterator[O
     """
     norms = [norm for norm in model.modules() if isinstance(norm, BatchStatisticsNorm) and norm.joins_updates]
     update = OneUpdate(loss_scale)
+    if num_updates is not None:
+        for module in model.modules():
+            if isinstance(module, TokenNorm) and hasattr(module, "set_num_updates"):
+                module.set_num_updates(num_updates)
     before = [norm.update for norm in norms]
     for norm in norms:
         norm.update = update
@@ -120,7 +134,7 @@ def average_over_ranks(model: nn.Module) -> None:
 
     Every rank has to call it at the same point. Counters are left alone: the ranks have the same.
     """
-    norms = [norm for norm in model.modules() if own_statistics(norm)]
+    norms = [norm for norm in model.modules() if isinstance(norm, BatchStatisticsNorm) and own_statistics(norm)]
     buffers = [
         getattr(norm, name) for norm in norms for name, statistic in norm.statistics.items() if not statistic.counter
     ]

@@ -18,7 +18,7 @@ from typing import NoReturn
 from omegaconf import DictConfig
 
 from . import plan, recipes, stages
-from .commands import stage_commands
+from .commands import is_language_model, stage_commands
 from .configuration import ROOT, choices, compose_run, run_folder
 from .processes import exit_on_sigterm
 from .run_folder import load_config, vary_run
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 SCRIPT = os.environ.get("POWERNORM_SCRIPT")  # of scripts/, where one of them was called
 NORMS = "layer,batch,pn-v,power"
+TABLE_1 = f"{NORMS},ds,fixup"
 CELLS = "layer,batch-plain,batch,pn-v-plain,pn-v,power-plain,power-warmup-only,power-scaling-only,power"
 MESSAGES = (  # argparse's, and ours
     (r"^the following arguments are required: (.*)", r"\1 is missing"),
@@ -137,13 +138,17 @@ def this_command() -> str:
 
 def table(options: Options) -> None:
     """Makes the table of a recipe's finished runs: BLEU by norm, the difference to LayerNorm with sacreBLEU's paired
-    bootstrap, seeds, updates, time; and a bar chart."""
+    bootstrap, seeds, updates, time; and a bar chart. Of language models: test perplexity by norm."""
     from ..analysis import bar_chart
-    from ..scoring import table
+    from ..scoring import perplexity_table, table
 
     config, output = compose_run(options.recipe, overrides=options.override), options.output
     output = output or options.runs / options.recipe / "table"
     words = ["--runs", str(options.runs / options.recipe), "--output-prefix", str(output), *published(config)]
+    if is_language_model(config):
+        perplexity_table.main([*words, "--force", "--command", options.command or this_command()])
+        logger.info("wrote %s.md and %s.csv", output, output)
+        return
     table.main([*words, "--force", "--command", options.command or this_command()])
     bar_chart.main(["--table", f"{output}.csv", "--output", f"{output}.png", "--title", options.recipe, "--force"])
     logger.info("wrote %s.md, %s.csv and %s.png", output, output, output)
@@ -153,8 +158,11 @@ def published(config: DictConfig) -> list[str]:
     """What ``scoring.table`` has to know of a recipe: the figures that others published for it."""
     if (figures := config.get("published")) is None:
         return []
-    bleu = ",".join(f"{norm}={figure}" for norm, figure in figures.bleu.items())
-    return ["--published", bleu, "--published-source", figures.source]
+    scores = figures.perplexity if is_language_model(config) else figures.bleu
+    listed = ",".join(f"{norm}={figure}" for norm, figure in scores.items())
+    test_set = ["--published-test-set", figures.test_set] if "test_set" in figures else []
+    notes = [word for row, note in figures.get("notes", {}).items() for word in ("--published-note", f"{row}={note}")]
+    return ["--published", listed, "--published-source", figures.source, *test_set, *notes]
 
 
 def curves(options: Options) -> None:
@@ -167,6 +175,21 @@ def curves(options: Options) -> None:
     logger.info("wrote %s.csv and %s.png", output, output)
 
 
+def figures(options: Options) -> None:
+    """Draws the PowerNorm paper's figures from runs of this recipe, as PNG and CSV: 2, 3 and 4 from runs with
+    --override record=true and from those of train_cifar10.sh (RUNS/cifar10), 5 from batch_size_study.sh, 6 from the
+    averages of layer and power; and Lemma 2 and Theorem 4 by experiment, smoothness and bound, from
+    smoothness_study.sh. What there are no runs for is left out."""
+    from ..analysis import figures
+
+    output = options.output or options.runs / options.recipe / "figures" / "paper"
+    words = ["--runs", str(options.runs / options.recipe), "--images", str(options.runs / "cifar10")]
+    words += ["--batch-sizes", str(options.runs / "batch_sizes" / f"{options.recipe}.csv"), "--seed", str(options.seed)]
+    for name in ("figures", "norms"):
+        words += [f"--{name}", ",".join(map(str, getattr(options, name)))] if getattr(options, name) else []
+    figures.main([*words, "--output-prefix", str(output), "--title", options.recipe, "--force"])
+
+
 def option(text: str, metavar: str | None = None, type: Callable | None = None, default=None, **others) -> dict:
     """The keywords of ``add_argument`` that are given."""
     given = {"help": text, "metavar": metavar, "type": type, "default": default}
@@ -175,14 +198,15 @@ def option(text: str, metavar: str | None = None, type: Callable | None = None, 
 
 def options_by_name() -> dict[str, dict]:
     """Every option that a verb may take."""
-    names, numbers = listed("names", "[A-Za-z0-9_-]+"), listed("numbers", "[0-9]+", int)
-    known = {group: ", ".join(choices(group)) for group in ("recipe", "norm", "hardware")}
+    names, numbers = listed("names", "[A-Za-z0-9_+-]+"), listed("numbers", "[0-9]+", int)
+    known = {group: ", ".join(choices(group)) for group in ("recipe", "norm", "init", "hardware")}
+    norm = f"{known['norm']}; an initialization, {known['init']}; or NORM+INIT"
     override = "a Hydra override, such as train.max-update=100; ++train.KEY=VALUE sets a flag that the recipe has not"
     gpus = "CUDA devices of this machine to use; a run trains on as many as an update has full passes for, as many runs"
     return {
         "recipe": option(f"one of: {known['recipe']}", "NAME", required=True),
-        "norm": option(f"one of: {known['norm']} (default %(default)s)", "NAME", default="power"),
-        "norms": option(f"of {known['norm']} (default %(default)s)", "LIST", names, NORMS),
+        "norm": option(f"one of: {norm} (default %(default)s)", "NAME", default="power"),
+        "norms": option(f"of {norm} (default %(default)s)", "LIST", names, NORMS),
         "seed": option("of initialization, data order and dropout (default %(default)s)", "N", int, 1),
         "seeds": option("seeds, separated by commas (default %(default)s)", "LIST", numbers, "1"),
         "hardware": option(f"one of: {known['hardware']} (default cpu; with --gpus, gpu)", "NAME"),
@@ -202,6 +226,7 @@ def options_by_name() -> dict[str, dict]:
             "that make an update (default %(default)s: 1 x 4096 … 8 x 512 tokens)",
             *("LIST", listed("numbers above 0", "[1-9][0-9]*", int), "1,2,4,8"),
         ),
+        "figures": option("of 2,3,4,5,6,smoothness,bound (default: all that there are runs for)", "LIST", names),
         "batches": option("batches of training data to estimate on (default %(default)s)", "N", number, 100),
         "dry-run": option("print every command and do nothing", action="store_true"),
     }
@@ -228,7 +253,7 @@ def make_parser() -> Parser:
     several, three = "recipe norms seeds hardware gpus jobs runs output from override dry-run", {"default": "1,2,3"}
     made = "PREFIX.md, .csv, .png, and _curves.csv and .png (default RUNS/RECIPE/table)"
     add("recipe", planned(recipes.plan_recipe), several, made)
-    add("table1", planned(recipes.plan_table1), several, made, seeds=three)
+    add("table1", planned(recipes.plan_table1), several, made, seeds=three, norms={"default": TABLE_1})
     single, cpu, needed = "recipe norm seed hardware runs override dry-run", {"default": "cpu"}, {"required": True}
     for verb in ("run", *stages.STAGES):
         if verb in ("run", "train"):
@@ -239,6 +264,9 @@ def make_parser() -> Parser:
     add("second-ending", second_ending, "run into override", run=needed, into=needed, override=setting)
     add("table", table, "recipe runs output command override", "PREFIX.md, .csv and .png (default RUNS/RECIPE/table)")
     add("curves", curves, "recipe runs output", "PREFIX.csv and .png (default RUNS/RECIPE/curves)")
+    made = "PREFIX_figureN….png and .csv (default RUNS/RECIPE/figures/paper)"
+    all_norms = option("norms for figures 2 to 4 (default: all recorded ones)", default=None)
+    add("figures", figures, "recipe figures norms seed runs output", made, norms={"default": None, **all_norms})
     own_runs = option("folder of all runs (default runs/batch_sizes)", default=ROOT / "runs" / "batch_sizes")
     made = "PREFIX.md, .csv and .png (default RUNS/RECIPE)"
     add("batch-sizes", planned(recipes.plan_batch_sizes), f"{several} passes", made, runs=own_runs)

@@ -10,6 +10,9 @@ from omegaconf import DictConfig
 from ..files import read_lines
 from .configuration import ROOT, tokens_warning
 
+RECORD_FOLDER = "norm_record"
+"""In a run's folder: the record of its norms."""
+
 
 def to_arguments(flags: DictConfig | dict[str, Any]) -> list[str]:
     """Flags as a command line: a value becomes ``--flag value``, True a bare ``--flag``, False and None nothing."""
@@ -17,20 +20,32 @@ def to_arguments(flags: DictConfig | dict[str, Any]) -> list[str]:
     for flag, value in flags.items():
         if value is None or value is False:
             continue
-        arguments.append(f"--{flag}")
+        arguments.append(f"--{flag!s}")
         if value is not True:
             arguments.append(str(value))
     return arguments
 
 
+def is_language_model(config: DictConfig) -> bool:
+    """Whether a recipe's model goes on with a text, rather than translates: then scores are perplexities."""
+    return config.recipe.get("task") == "language_modeling"
+
+
 def data_arguments(config: DictConfig) -> list[str]:
     """The recipe's data and languages, as every command of fairseq takes them."""
+    if is_language_model(config):
+        return [config.recipe.binarized, "--task", "language_modeling"]
     return [config.recipe.binarized, "--source-lang", config.recipe.source, "--target-lang", config.recipe.target]
 
 
 def train_arguments(config: DictConfig, folder: str | Path) -> list[str]:
-    """The arguments of ``fairseq-train`` for a run whose checkpoints go to ``folder``/checkpoints."""
-    return [*data_arguments(config), *to_arguments(config.train), "--save-dir", str(Path(folder) / "checkpoints")]
+    """The arguments of ``fairseq-train`` for a run whose checkpoints go to ``folder``/checkpoints, and what its norms
+    see, if the configuration says so, to ``folder``/norm_record."""
+    words = [*data_arguments(config), *to_arguments(config.train), "--save-dir", str(Path(folder) / "checkpoints")]
+    if config.get("record"):
+        words += ["--norm-record", str(Path(folder) / RECORD_FOLDER)]
+        words += ["--norm-record-interval", str(config.record_interval)]
+    return words
 
 
 def number_of_test_set(config: DictConfig, test_set: str) -> int:
@@ -52,7 +67,10 @@ def number_of_test_set(config: DictConfig, test_set: str) -> int:
 
 
 def subset_of(config: DictConfig, test_set: str) -> str:
-    """What fairseq calls a test set: ``test``, ``test1``, ``test2``, …; raises as :func:`number_of_test_set`."""
+    """What fairseq calls a test set: ``test``, ``test1``, ``test2``, …; raises as :func:`number_of_test_set`. The texts
+    of a language model's recipe have fairseq's names."""
+    if is_language_model(config):
+        return test_set
     return f"test{number_of_test_set(config, test_set) or ''}"
 
 
@@ -97,6 +115,29 @@ def score_arguments(config: DictConfig, folder: Path, test_set: str) -> list[lis
     return commands
 
 
+def evaluation_protocols(config: DictConfig) -> dict[str, int]:
+    """How a language model's text is cut: by protocol, the tokens at the beginning of each segment that are context
+    alone. ``segments`` has none, as Ma et al. 2019, but for the last segment, which is kept; ``context`` has
+    ``score.context_window``."""
+    window = config.score.get("context_window") or 0
+    return {"segments": 0, **({"context": window} if window else {})}
+
+
+def evaluate_arguments(config: DictConfig, checkpoint: str | Path, test_set: str, context_window: int) -> list[str]:
+    """The arguments of ``fairseq-eval-lm`` for one of the recipe's texts."""
+    arguments = [*data_arguments(config), *to_arguments(config.generate), "--path", str(checkpoint)]
+    return [*arguments, "--gen-subset", subset_of(config, test_set), "--context-window", str(context_window)]
+
+
+def evaluation_commands(config: DictConfig, folder: Path) -> list[str]:
+    """The commands that score a language model, as one would type them."""
+    return [
+        fairseq_command("eval_lm", evaluate_arguments(config, model_path(config, folder), test_set, window))
+        for test_set in config.recipe.test_sets
+        for window in evaluation_protocols(config).values()
+    ]
+
+
 def launcher_of(config: DictConfig, node_rank: int = 0) -> list[str]:
     """The arguments of torchrun for a run's training, one process a device; none for a single device.
 
@@ -127,7 +168,11 @@ def launcher_of(config: DictConfig, node_rank: int = 0) -> list[str]:
 def fairseq_command(program: str, arguments: Sequence[str], launcher: Sequence[str] = ()) -> str:
     """A fairseq command as one would type it, quoted for a shell: ``fairseq-train …``, or with the arguments of
     torchrun in ``launcher``, ``torchrun … -m fairseq_cli.train …``."""
-    start = ["torchrun", *launcher, "-m", f"fairseq_cli.{program}"] if launcher else [f"fairseq-{program}"]
+    start = (
+        ["torchrun", *launcher, "-m", f"fairseq_cli.{program}"]
+        if launcher
+        else [f"fairseq-{program.replace('_', '-')}"]
+    )
     return shlex.join([*start, *arguments])
 
 
@@ -152,6 +197,8 @@ def stage_commands(name: str, config: DictConfig, folder: Path, node_rank: int =
         if not config.recalibrate.batches:
             return []
         return [shlex.join(["powernorm-recalibrate", *recalibrate_arguments(config, folder)])]
+    if is_language_model(config) and name in ("translate", "score"):
+        return evaluation_commands(config, folder) if name == "score" else []
     if name == "translate":
         commands = []
         for test_set in config.recipe.test_sets:

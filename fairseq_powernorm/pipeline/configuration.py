@@ -1,4 +1,4 @@
-"""A run's configuration: Hydra composes it from a recipe, a norm, the hardware and overrides."""
+"""A run's configuration: Hydra composes it from a recipe, a norm, an initialization, the hardware and overrides."""
 
 import functools
 import math
@@ -15,8 +15,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
-PLAIN_SECTIONS = ("recipe", "norm", "seed", "hardware", "runs", "hydra")  # whose overrides do not rename a run
+PLAIN_SECTIONS = (
+    "recipe",
+    "norm",
+    "init",
+    "seed",
+    "hardware",
+    "runs",
+    "hydra",
+    "record",
+    "record_interval",
+)  # whose overrides do not rename a run
 LONGEST_SUFFIX = 100
+FAIRSEQ = "fairseq"  # of configs/init: what is there without an initialization
 
 
 def max_tokens(batch: Mapping[str, int], devices: int) -> int:
@@ -74,7 +85,17 @@ def forward_calls(updates: int, update_freq: int) -> int:
     return updates * update_freq
 
 
-for resolver in (max_tokens, update_freq, norm_sync, forward_calls):
+def times(value: float, factor: float) -> float:
+    """A learning rate of ``configs/init`` for models like the papers', as a recipe's ``scale`` has it."""
+    return float(f"{float(value) * factor:.6g}")
+
+
+def whole_times(value: int, factor: float) -> int:
+    """Likewise a number of updates, at least one."""
+    return max(1, round(value * factor))
+
+
+for resolver in (max_tokens, update_freq, norm_sync, forward_calls, times, whole_times):
     OmegaConf.register_new_resolver(f"powernorm.{resolver.__name__}", resolver, replace=True)
 
 
@@ -87,7 +108,7 @@ def speak_as_fairseq_does() -> None:
 
 
 def choices(group: str) -> tuple[str, ...]:
-    """The names in one group of the configuration: ``recipe``, ``norm`` or ``hardware``."""
+    """The names in one group of the configuration: ``recipe``, ``norm``, ``init`` or ``hardware``."""
     return tuple(sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")))
 
 
@@ -102,13 +123,56 @@ def check_choice(group: str, name: str) -> str:
     return name
 
 
+def usual_norm(init: str) -> str:
+    """The norm that an initialization has unless another one is asked for; empty where there is no initialization."""
+    return OmegaConf.load(CONFIGS / "init" / f"{check_choice('init', init)}.yaml").init.get("norm", "")
+
+
+def norm_and_init(row: str) -> tuple[str, str]:
+    """The norm and the initialization of a row of a table.
+
+    Args:
+        row: ``NORM``; ``NORM+INIT``; or ``INIT`` with its usual norm: ``layer`` or, if it is for models without norms,
+            ``none``.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    norm, plus, init = row.partition("+")
+    if not plus and row in choices("init") and row != FAIRSEQ:
+        return usual_norm(row), row
+    if norm not in choices("norm"):
+        known = (", ".join(choices(group)) for group in ("norm", "init"))
+        raise ValueError("unknown norm {!r}; known: {}; initializations: {}".format(norm, *known))
+    return norm, check_choice("init", init) if plus else FAIRSEQ
+
+
+def row_of(config: DictConfig) -> str:
+    """The name of a run's row, the shortest that :func:`norm_and_init` takes: of its folder, and in tables."""
+    norm, init = config.norm.name, (config.get("init") or {}).get("name", FAIRSEQ)
+    if init == FAIRSEQ:
+        return norm
+    return init if norm == usual_norm(init) else f"{norm}+{init}"
+
+
+def check_norm_of_init(config: DictConfig) -> None:
+    """Raises ``ValueError`` if a run's initialization and its encoder's norm do not go together."""
+    norm, init = config.norm.name, config.init.name
+    if init != FAIRSEQ and (usual_norm(init) == "none") != (norm == "none"):
+        if usual_norm(init) == "none":
+            raise ValueError(f"{init} is for models without norms, got {norm}+{init}; write {init}")
+        if config.train.get("norm-position") == "post":
+            raise ValueError(f"{init} is for post-norm models, got {norm}+{init}; write {init}, or another norm")
+
+
 @functools.lru_cache
-def _composed(recipe: str, norm: str, hardware: str, overrides: tuple[str, ...]) -> DictConfig:
+def _composed(recipe: str, norm: str, init: str, hardware: str, overrides: tuple[str, ...]) -> DictConfig:
     """The configuration, not resolved: one for all seeds."""
     GlobalHydra.instance().clear()  # fairseq initializes Hydra for itself when it is imported
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return compose("run", overrides=[f"recipe={recipe}", f"norm={norm}", f"hardware={hardware}", *overrides])
+            chosen = [f"recipe={recipe}", f"norm={norm}", f"init={init}", f"hardware={hardware}"]
+            return compose("run", overrides=[*chosen, *overrides])
     finally:
         speak_as_fairseq_does()
 
@@ -120,7 +184,8 @@ def compose_run(
 
     Args:
         recipe: a file of ``configs/recipe``.
-        norm: a file of ``configs/norm``.
+        norm: a row of a table (:func:`norm_and_init`): a file of ``configs/norm``, or one of ``configs/init``, or both
+            with ``+`` in between.
         hardware: a file of ``configs/hardware``.
         seed: seed of initialization, data order and dropout.
         overrides: Hydra overrides such as ``train.max-update=100`` or ``++train.dropout=0.1``.
@@ -129,12 +194,13 @@ def compose_run(
         The resolved configuration.
 
     Raises:
-        ValueError: an unknown name or an override that does not apply.
+        ValueError: an unknown name, a norm and an initialization that do not go together, or an override that does not
+            apply.
     """
-    for group, name in (("recipe", recipe), ("norm", norm), ("hardware", hardware)):
+    for group, name in (("recipe", recipe), ("hardware", hardware)):
         check_choice(group, name)
     try:
-        config = _composed(recipe, norm, hardware, tuple(overrides)).copy()
+        config = _composed(recipe, *norm_and_init(norm), hardware, tuple(overrides)).copy()
         config.seed = seed
         OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
@@ -144,12 +210,14 @@ def compose_run(
             f"{CONFIGS / 'recipe' / recipe}.yaml has recipe.name {config.recipe.name}: its runs lie among those of "
             f"another recipe; make it {recipe}"
         )
+    check_norm_of_init(config)
     return config
 
 
 def run_folder(config: DictConfig, runs: str | Path, overrides: Iterable[str] = ()) -> Path:
-    """Where a run keeps everything: ``RUNS/RECIPE/NORM/seedN``, with a suffix for ``overrides`` (:func:`suffix_of`)."""
-    return Path(runs) / config.recipe.name / config.norm.name / f"seed{config.seed}{suffix_of(overrides)}"
+    """Where a run keeps everything: ``RUNS/RECIPE/NORM/seedN`` with NORM by :func:`row_of` and a suffix for
+    ``overrides`` by :func:`suffix_of`."""
+    return Path(runs) / config.recipe.name / row_of(config) / f"seed{config.seed}{suffix_of(overrides)}"
 
 
 def suffix_of(overrides: Iterable[str]) -> str:
@@ -166,4 +234,4 @@ def suffix_of(overrides: Iterable[str]) -> str:
 
 def label_of(config: DictConfig) -> str:
     """What messages call a run: norm and seed."""
-    return f"{config.norm.name} seed {config.seed}"
+    return f"{row_of(config)} seed {config.seed}"

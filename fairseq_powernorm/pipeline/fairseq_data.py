@@ -36,13 +36,32 @@ def check_lengths(name: str, dataset, positions: tuple[int, int], max_tokens: in
     sides = ("source", dataset.src_sizes), ("target", dataset.tgt_sizes)
     for (side, sizes), most in zip(sides, positions, strict=True):
         limits = {f"--max-{side}-positions": most, "--max-tokens": max_tokens or most}
-        flag = min(limits, key=limits.get)
+        flag = min(limits, key=limits.__getitem__)
         for number, size in enumerate(sizes.tolist() if sizes is not None else (), start=1):
             if size > limits[flag]:
                 raise ValueError(
                     f"{name}, line {number} of the {side}: {size} subwords with the end of the sentence, {flag} is "
                     f"{limits[flag]}"
                 )
+
+
+def check_texts(cfg: DictConfig, texts: list[list[str]]) -> None:
+    """Checks that a language model's segments are no longer than those it is trained on.
+
+    Raises:
+        ValueError: they are, or a text is not there; names the text.
+    """
+    positions = cfg.task.max_target_positions or cfg.task.tokens_per_sample
+    for arguments in texts:
+        evaluation = parse(options.get_eval_lm_parser(), arguments)
+        name, window = evaluation.dataset.gen_subset, evaluation.eval_lm.context_window
+        length = evaluation.task.tokens_per_sample
+        if not window < length <= positions:
+            raise ValueError(
+                f"text {name}: segments of {length} tokens, {window} of them context, for a model of {positions}; the "
+                "former may not be more than the latter, and need more than context"
+            )
+        tasks.setup_task(evaluation.task).load_dataset(name)
 
 
 def updates_per_epoch(task, cfg: DictConfig, ranks: int) -> int:
@@ -70,12 +89,15 @@ def answer(question: dict) -> int:
     """The optimizer updates of an epoch; raises ``ValueError`` for what could end a run later."""
     cfg = parse(options.get_training_parser(), question["train"])
     task = tasks.setup_task(cfg.task)
-    if not cfg.dataset.disable_validation:
+    language_model = "texts" in question
+    if language_model:
+        check_texts(cfg, question["texts"])
+    if not cfg.dataset.disable_validation and not language_model:
         for subset in cfg.dataset.valid_subset.split(","):
             dataset = load(task, f"validation set {subset}", subset)
             if not cfg.dataset.skip_invalid_size_inputs_valid_test:
                 check_lengths(f"validation set {subset}", dataset, task.max_positions(), cfg.dataset.max_tokens_valid)
-    for name, test_set in question["test_sets"].items():
+    for name, test_set in question.get("test_sets", {}).items():
         generation = parse(options.get_generation_parser(), test_set["arguments"])
         dataset = load(task, f"test set {name}", generation.dataset.gen_subset)
         if len(dataset) != test_set["sentences"]:

@@ -14,7 +14,16 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ..files import check_room_to_grow, read_lines
-from .commands import generate_arguments, launcher_of, score_arguments, subset_of, train_arguments
+from .commands import (
+    evaluate_arguments,
+    evaluation_protocols,
+    generate_arguments,
+    is_language_model,
+    launcher_of,
+    score_arguments,
+    subset_of,
+    train_arguments,
+)
 from .configuration import ROOT
 from .processes import clean_environment, python_module
 
@@ -22,6 +31,9 @@ from .processes import clean_environment, python_module
 def check_data(config: DictConfig) -> None:
     """Raises ``ValueError`` if the recipe's data, or one of its test sets, is not there."""
     folder, recipe = ROOT / config.recipe.binarized, config.recipe
+    if is_language_model(config):
+        check_text(config)
+        return
     for language in (recipe.source, recipe.target):
         if not (folder / f"dict.{language}.txt").is_file():
             raise ValueError(
@@ -40,6 +52,18 @@ def check_data(config: DictConfig) -> None:
             names = [f"{subset}.{each}.{language}.idx" for each in (pair, turned)]
             if not any((folder / name).is_file() for name in names):
                 raise ValueError(f"{folder} holds no {names[0]}, which is test set {test_set}; prepare the data again")
+
+
+def check_text(config: DictConfig) -> None:
+    """Raises ``ValueError`` if a language model's data, or one of the texts that it is scored on, is not there."""
+    folder, prepare = ROOT / config.recipe.binarized, " ".join(config.recipe.prepare)
+    names = {"dict.txt": "dictionary", "train.idx": "training text"}
+    names |= {f"{subset_of(config, test_set)}.idx": f"text {test_set}" for test_set in config.recipe.test_sets}
+    for name, what in names.items():
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} holds no {name}, the {what}; prepare the data first: {prepare}")
+    if not config.recipe.test_sets:
+        raise ValueError("the recipe has no test sets")
 
 
 def reference_paths(config: DictConfig, test_set: str) -> dict[str, Path]:
@@ -143,11 +167,16 @@ def check_average(config: DictConfig, updates_per_epoch: int | None = None) -> N
 
 def question_of(config: DictConfig, folder: Path) -> dict:
     """What :mod:`.fairseq_data` is asked: arguments of training and decoding, and how long each test set is."""
+    asked = {"train": train_arguments(config, folder), "ranks": config.hardware.devices}
+    if is_language_model(config):
+        path, windows = folder / "averaged.pt", evaluation_protocols(config).values()
+        sets = [evaluate_arguments(config, path, name, each) for name in config.recipe.test_sets for each in windows]
+        return {**asked, "texts": sets}
     sets = {}
     for test_set in config.recipe.test_sets:
         arguments = generate_arguments(config, folder / "averaged.pt", test_set)
         sets[test_set] = {"arguments": arguments, "sentences": len(read_references(config, test_set)["reference.txt"])}
-    return {"train": train_arguments(config, folder), "test_sets": sets, "ranks": config.hardware.devices}
+    return {**asked, "test_sets": sets}
 
 
 def ask_fairseq(config: DictConfig, folder: Path) -> int:
@@ -184,7 +213,8 @@ def check_inputs(config: DictConfig, folder: Path) -> None:
     if config.hardware.name != "cpu":
         check_devices(config.hardware.devices // config.hardware.nodes)
     check_room_to_grow(config.recipe.disk_gb * 1e9, folder)
-    check_references(config)
+    if not is_language_model(config):
+        check_references(config)
     check_average(config, ask_fairseq(config, folder))
 
 

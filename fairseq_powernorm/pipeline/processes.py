@@ -126,7 +126,7 @@ def run_logged(
             errors="replace",
         )
         try:
-            for line in process.stdout:
+            for line in process.stdout or ():
                 output.write(line)
                 tail.append(line.rstrip())
                 report = progress(line)

@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ..files import check_room_to_grow
-from .commands import launcher_of, stage_commands
+from .commands import is_language_model, launcher_of, stage_commands
 from .configuration import check_choice, compose_run, run_folder
 from .inputs import check_average, check_devices
 from .plan import Command, Job, Jobs, Plan, cores
@@ -74,18 +74,20 @@ def plan_recipe(options: argparse.Namespace, command: str) -> list[Command | Job
     output = options.output or options.runs / options.recipe / "table"
     chosen = ["--recipe", options.recipe, "--runs", str(options.runs)]
     table = ["scripts/table.sh", *chosen, "--output", str(output)]
+    report = ["--runs", str(options.runs / options.recipe)]
     return [
         Command((*config.recipe.prepare, *(["--from", str(options.source)] if options.source else [])), dry_run=True),
         Jobs(tuple(jobs), min(options.jobs or fitting, len(jobs)), gpus, devices),
         Command((*table, *with_overrides(overrides), "--command", command)),
         Command(("scripts/curves.sh", *chosen, "--output", f"{output}_curves")),
+        Command((sys.executable, "-m", "fairseq_powernorm.report.command", *report, "--force", "--command", command)),
     ]
 
 
 def plan_table1(options: argparse.Namespace, command: str) -> Plan:
-    """Makes Table 1 of the PowerNorm paper: LN, BN, PN-V and PN by one recipe over several seeds, from the archives to
-    the scores, next to the paper's figures. iwslt14_de_en needs one GPU, wmt14_en_de_big several, multi30k_de_en
-    hours on two CPU cores. Stopped or killed at any point, the same command continues."""
+    """Makes Table 1 of the PowerNorm paper: LN, BN, PN-V, PN, DS-Init and Fixup by one recipe over several seeds, from
+    the archives to the scores, next to the paper's figures. iwslt14_de_en needs one GPU, wmt14_en_de_big several,
+    multi30k_de_en hours on two CPU cores. Stopped or killed at any point, the same command continues."""
     return plan_recipe(options, command)
 
 
@@ -96,8 +98,10 @@ def plan_batch_sizes(options: argparse.Namespace, command: str) -> Plan:
     Raises:
         ValueError, OSError: as :func:`plan_recipe`; a number of passes that does not divide the update.
     """
+    check_translates(options.recipe)
     update = compose_run(options.recipe, options.norms[0], overrides=options.override).batch.tokens_per_update
-    steps, tables = [], []
+    steps: list[Command | Jobs] = []
+    tables = []
     for passes in options.passes:
         if update % passes:
             raise ValueError(f"{passes} passes do not divide an update of {update} tokens")
@@ -119,10 +123,17 @@ def plan_ablation(options: argparse.Namespace, command: str) -> Plan:
     """Shows which part of PowerNorm does the work: LayerNorm; BN, PN-V and PN by their definitions and as the rows of
     Table 1, with a per-token scaling in front; PN with the scaling alone and with the warm-up alone. Every cell with
     every seed, the first seed of all cells first."""
+    check_translates(options.recipe)
     output = options.output or options.runs / options.recipe / "ablation"
     words = [sys.executable, "-m", "fairseq_powernorm.analysis.ablation", "--runs", str(options.runs / options.recipe)]
     words += ["--output-prefix", str(output), "--force", "--title", options.recipe, "--command", command]
     return [*plan_recipe(argparse.Namespace(**{**vars(options), "output": None}), command), Command(tuple(words))]
+
+
+def check_translates(recipe: str) -> None:
+    """Raises ``ValueError`` for a language model's recipe: the studies compare BLEU."""
+    if is_language_model(compose_run(recipe)):
+        raise ValueError(f"{recipe} is a language model's recipe, and this study compares BLEU")
 
 
 def has_statistics(config: DictConfig) -> bool:
@@ -147,6 +158,7 @@ def plan_recalibration(options: argparse.Namespace, command: str) -> Plan:
     """
     from ..scoring.runs import run_folders
 
+    check_translates(options.recipe)
     into = options.into or options.runs / f"recalibrated_{options.batches}"
     output = options.output or options.runs / options.recipe / f"recalibration_{options.batches}"
     if into.resolve() == options.runs.resolve():

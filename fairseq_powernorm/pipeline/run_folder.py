@@ -5,13 +5,14 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..files import atomic_write
-from .commands import subset_of
-from .configuration import ROOT
+from .commands import is_language_model, subset_of
+from .configuration import ROOT, row_of
 
 RESULT_SECTIONS = ("data", "train", "batch", "hardware", "average", "recalibrate", "generate", "score")
 VARIABLE_SECTIONS = ("recalibrate", "generate", "score")  # what comes after the average
@@ -31,7 +32,7 @@ def check_same_run(config: DictConfig, folder: Path) -> None:
     path, trained = folder / "config.yaml", (folder / "run.json").exists()
     if not path.exists() or not (trained or any(folder.glob("checkpoints/*.pt"))):
         return
-    stored, asked = (flat_settings(each, trained) for each in (OmegaConf.load(path), config))
+    stored, asked = (flat_settings(each, trained) for each in (load_config(folder), config))
     if OLD_FINGERPRINT in stored and OLD_FINGERPRINT not in asked:
         asked |= old_fingerprint(config)
     for key in sorted(stored.keys() | asked.keys()):
@@ -47,7 +48,7 @@ def check_same_run(config: DictConfig, folder: Path) -> None:
 def flat_settings(config: DictConfig, trained: bool) -> dict[str, str]:
     """What a run's results depend on, as ``section.key`` and text; without what follows from the hardware if
     ``trained``."""
-    names = {"norm.name": str(config.norm.name), "seed": str(config.seed)}
+    names = {"norm.name": row_of(config), "seed": str(config.seed)}
     return names | {
         f"{section}.{key}": str(value)
         for section in RESULT_SECTIONS
@@ -62,8 +63,9 @@ def with_fingerprint(config: DictConfig) -> DictConfig:
     folder = ROOT / config.recipe.binarized
     if not folder.is_dir():
         return config
-    digest = digest_of(*(path for name in ("dict.*.txt", "train*.bin", "valid*.bin") for path in folder.glob(name)))
-    return OmegaConf.create({**OmegaConf.to_container(config), "data": {"training_sha256": digest}})
+    digest = digest_of(*(path for name in ("dict*.txt", "train*.bin", "valid*.bin") for path in folder.glob(name)))
+    settings = cast(dict, OmegaConf.to_container(config))
+    return OmegaConf.create({**settings, "data": {"training_sha256": digest}})
 
 
 def old_fingerprint(config: DictConfig) -> dict[str, str]:
@@ -101,14 +103,17 @@ def check_same_test_set(config: DictConfig, folder: Path, test_set: str, record:
     """
     binarized, raw = ROOT / config.recipe.binarized, ROOT / config.recipe.raw
     references = [raw, ROOT / config.recipe.tokenized] if config.recipe.get("tokenized") else [raw]
-    files = [*binarized.glob(f"{subset_of(config, test_set)}.*"), *binarized.glob("dict.*.txt")]
-    digest = digest_of(*files, *(each / f"{test_set}.{config.recipe.target}" for each in references))
+    files = [*binarized.glob(f"{subset_of(config, test_set)}.*"), *binarized.glob("dict*.txt")]
+    if not is_language_model(config):
+        files += [each / f"{test_set}.{config.recipe.target}" for each in references]
+    digest = digest_of(*files)
     path = folder / test_set / "text.sha256"
     if record:
         with atomic_write(path) as stream:
             stream.write(f"{digest}\n")
     elif path.is_file() and path.read_text(encoding="utf-8").strip() != digest:
-        raise ValueError(f"{path.parent} has translations of another text than test set {test_set}; remove it")
+        what = "scores" if is_language_model(config) else "translations"
+        raise ValueError(f"{path.parent} has {what} of another text than test set {test_set}; remove it")
 
 
 def store_config(config: DictConfig, folder: Path) -> None:
@@ -126,7 +131,7 @@ def load_config(folder: Path) -> DictConfig:
     path = folder / "config.yaml"
     if not path.is_file():
         raise ValueError(f"{folder} holds no run (no config.yaml)")
-    return OmegaConf.load(path)
+    return cast(DictConfig, OmegaConf.load(path))
 
 
 def write_texts(folder: Path, texts: Mapping[str, Sequence[str]]) -> None:
@@ -147,7 +152,8 @@ def varied(folder: Path, into: Path, overrides: Sequence[str]) -> DictConfig:
     Raises:
         ValueError: no finished run, an override of another section or of no known key, or ``into`` holds another run.
     """
-    config = OmegaConf.merge({"recalibrate": {"batches": 0}}, load_config(folder))  # which older runs do not name
+    older = {"recalibrate": {"batches": 0}}  # which older runs do not name
+    config = cast(DictConfig, OmegaConf.merge(older, load_config(folder)))
     for name in ("run.json", "averaged.pt"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not a run that was trained and averaged (no {name})")

@@ -21,13 +21,15 @@ from . import processes, provenance
 from .commands import (
     fairseq_command,
     generate_arguments,
+    is_language_model,
     launcher_of,
     model_path,
     recalibrate_arguments,
     score_arguments,
     train_arguments,
 )
-from .configuration import label_of, tokens_warning
+from .configuration import label_of, row_of, tokens_warning
+from .evaluation import evaluate
 from .inputs import check_data, check_devices, check_inputs, read_references
 from .run_folder import check_same_run, check_same_test_set, store_config, with_fingerprint, write_texts
 
@@ -69,7 +71,7 @@ def train(config: DictConfig, folder: Path) -> None:
     last = load_checkpoint(folder / "checkpoints" / "checkpoint_last.pt", mmap=True)
     content = {
         "recipe": config.recipe.name,
-        "norm": config.norm.name,
+        "norm": row_of(config),
         "seed": config.seed,
         "updates": number_of_updates(last),
         "train_seconds": float(last["extra_state"]["previous_training_time"]),
@@ -145,6 +147,9 @@ def translate(config: DictConfig, folder: Path) -> None:
     Where the model's text is Moses' tokens, ``hypothesis.txt`` has it as the main protocol wants it, and
     ``hypothesis.detokenized.txt`` has the detokenised text.
     """
+    if is_language_model(config):
+        logger.info("%s: a language model has nothing to translate", label_of(config))
+        return
     for test_set in config.recipe.test_sets:
         hypothesis = folder / test_set / "hypothesis.txt"
         if hypothesis.exists():
@@ -183,9 +188,13 @@ def translate_test_set(config: DictConfig, folder: Path, test_set: str) -> None:
 
 
 def score(config: DictConfig, folder: Path) -> None:
-    """Scores every test set's translations by the recipe's protocols. Output: ``TEST_SET/score.json`` and others."""
+    """Scores every test set's translations by the recipe's protocols, or a language model's text by fairseq-eval-lm.
+    Output: ``TEST_SET/score.json`` and others."""
     from ..scoring import bleu
 
+    if is_language_model(config):
+        evaluate(config, folder)
+        return
     for test_set in config.recipe.test_sets:
         for arguments in score_arguments(config, folder, test_set):
             output = Path(arguments[-1])

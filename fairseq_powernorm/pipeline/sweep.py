@@ -1,6 +1,7 @@
 """Whole runs by Hydra's own command line: a sweep over norms and seeds, here or on a cluster.
 
     python -m fairseq_powernorm.pipeline.sweep --multirun recipe=iwslt14_de_en norm=layer,power seed=1,2,3 hardware=gpu
+    python -m fairseq_powernorm.pipeline.sweep --multirun recipe=iwslt14_de_en norm=none init=fixup,rezero seed=1,2,3
     python -m fairseq_powernorm.pipeline.sweep --multirun recipe=wmt14_en_de_big norm=layer,power seed=1 \
         hardware=gpu_fp16 hardware.devices=128 hardware.nodes=16 hydra/launcher=submitit_slurm \
         hydra.launcher.nodes=16 hydra.launcher.tasks_per_node=1 hydra.launcher.gpus_per_node=8 \
@@ -24,7 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..files import read_and_write_utf8, run_command_line
-from .configuration import CONFIGS, ROOT, label_of, run_folder, speak_as_fairseq_does
+from .configuration import CONFIGS, ROOT, check_norm_of_init, label_of, run_folder, speak_as_fairseq_does
 from .stages import node_rank_of, run_stages
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def whole_run(config: DictConfig, overrides: Sequence[str] = ()) -> None:
         if config.hardware.nodes > 1 and not config.hardware.master:
             config.hardware.master = f"{os.environ.get('SLURM_LAUNCH_NODE_IPADDR', 'localhost')}:29400"
     OmegaConf.resolve(config)
+    check_norm_of_init(config)
     run_stages(config, run_folder(config, runs, overrides).absolute(), node_rank=node_rank_of(config))
 
 

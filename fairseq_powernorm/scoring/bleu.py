@@ -16,11 +16,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import sacrebleu
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.bleu import BLEUScore
-from sacrebleu.significance import PairedTest
+from sacrebleu.significance import PairedTest, Result
 
 from ..files import atomic_write, read_parallel_lines, refuse_to_overwrite, run_command_line
 from .protocols import PROTOCOLS, Protocol, name_of, protocol_named, settings_of, sign
@@ -152,6 +153,13 @@ def score_lines(hypothesis: Sequence[str], reference: Sequence[str], settings: P
     return _bleu(settings).corpus_score(settings.prepare(hypothesis), [settings.prepare(reference)])
 
 
+def sentence_chrf(hypothesis: Sequence[str], reference: Sequence[str]) -> list[float]:
+    """chrF2 of every sentence by itself, 0 to 100; of use to compare sentences, not systems."""
+    metric = CHRF()
+    pairs = zip(hypothesis, reference, strict=True)
+    return [metric.sentence_score(line, [sentence]).score for line, sentence in pairs]
+
+
 def read_score(path: str | Path) -> Score:
     """The ``Score`` that this module's command wrote to ``path``.
 
@@ -221,13 +229,13 @@ def paired_bootstrap(
         test_type="bs",
         n_samples=BOOTSTRAP_RESAMPLES,
     )
-    _, results = test()
-    baseline_bleu = results["BLEU"][0].score
+    _, results = test()  # sacrebleu annotates it as text
+    names, bleu = cast(list[str], results["System"]), cast(list[Result], results["BLEU"])
     return {
         name: PairedResult(
-            result.score, 1.0 if result.p_value and f"{result.score - baseline_bleu:z.2f}" == "0.00" else result.p_value
+            result.score, 1.0 if result.p_value and f"{result.score - bleu[0].score:z.2f}" == "0.00" else result.p_value
         )
-        for name, result in zip(results["System"], results["BLEU"], strict=True)
+        for name, result in zip(names, bleu, strict=True)
     }
 
 

@@ -1,5 +1,6 @@
 """The table of results as Markdown, with all that a reader needs to check or repeat it."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from ..norms.registry import declarations
@@ -31,22 +32,32 @@ def to_markdown(
     runs = sorted((run for run in runs if set(run.scores) & set(tables)), key=lambda run: (rank(run.norm), run.seed))
     lines = [f"# {runs[0].recipe}"]
     for test_set, rows in tables.items():
-        columns = _columns(rows, baseline)
+        heading, *cells = cells_of(rows, baseline)
         lines += ["", f"## {test_set}", ""]
-        lines.append(f"| {' | '.join(columns)} |")
-        lines.append("|---" * len(columns) + "|")
-        lines += [f"| {' | '.join(cell(row) for cell in columns.values())} |" for row in rows]
-        lines += ["", *_sources(rows, next(run for run in runs if test_set in run.scores))]
+        lines.append(f"| {' | '.join(heading)} |")
+        lines.append("|---" * len(heading) + "|")
+        lines += [f"| {' | '.join(row)} |" for row in cells]
+        lines += ["", *sources_of(rows, next(run for run in runs if test_set in run.scores))]
         if published is not None and any(row.published is not None for row in rows):
             brackets = any(row.published_difference is not None for row in rows)
             meaning = f"; in brackets the difference to its {short(baseline)}" if brackets else ""
             lines.append(f"- published (not ours): {f'{published.source}{meaning}'.removesuffix('.')}.")
+            shown = {row.norm for row in rows if row.published is not None}
+            lines += [f"- published for {norm}: {note}." for norm, note in published.notes.items() if norm in shown]
         baseline_seeds = next((row.seeds for row in rows if row.norm == baseline), ())
         for row in rows:
             if row.shared_seeds and not row.shared_seeds == row.seeds == baseline_seeds:
                 shared = ", ".join(map(str, row.shared_seeds))
                 lines.append(f"- Δ and p of {row.norm} are over the seeds that {baseline} has too: {shared}.")
-    lines += ["", "## How", ""]
+    lines += ["", "## How", "", *how_made(tables, runs, baseline, command)]
+    return "\n".join(lines) + "\n"
+
+
+def how_made(
+    tables: Mapping[str, Sequence[Row]], runs: Sequence[Run], baseline: str = "layer", command: str = ""
+) -> list[str]:
+    """The lines that say what the figures are and where they are from; arguments as of :func:`to_markdown`."""
+    lines = []
     if any(len(row.seeds) > 1 for rows in tables.values() for row in rows):
         lines.append("- ± one standard deviation of the sample over the seeds; updates and train time are means.")
     if any(row.p_values for rows in tables.values() for row in rows):
@@ -60,12 +71,16 @@ def to_markdown(
     if len({row.updates for rows in tables.values() for row in rows}) > 1:
         lines.append("- The norms were trained for different numbers of updates, see the column: Δ and p include that.")
     lines += _preparation(tables, runs)
-    lines.append(_provenance("Commit", [(run, f"`{run.commit}`") for run in runs]))
-    lines.append(_provenance("Hardware", [(run, run.hardware) for run in runs]))
-    lines.append(_provenance("Versions", [(run, _versions(run)) for run in runs]))
-    if command:
-        lines.append(f"- Reproduce: `{command}`")
-    return "\n".join(lines) + "\n"
+    lines.append(provenance_line("Commit", [(run, f"`{run.commit}`") for run in runs]))
+    lines.append(provenance_line("Hardware", [(run, run.hardware) for run in runs]))
+    lines.append(provenance_line("Versions", [(run, versions_of(run)) for run in runs]))
+    return [*lines, *([f"- Reproduce: `{command}`"] if command else [])]
+
+
+def cells_of(rows: Sequence[Row], baseline: str) -> list[list[str]]:
+    """The table of one test set as text: the headings, then a line a norm."""
+    columns = _columns(rows, baseline)
+    return [[*columns], *([cell(row) for cell in columns.values()] for row in rows)]
 
 
 def short(norm: str) -> str:
@@ -84,19 +99,23 @@ def _columns(rows: Sequence[Row], baseline: str) -> dict[str, Callable[[Row], st
     if any(row.published is not None for row in rows):
         columns["published (not ours)"] = _published
     for protocol in rows[0].further_bleu:
-        columns[f"BLEU {protocol}"] = lambda row, protocol=protocol: _spread(row.further_bleu[protocol])
+        columns[f"BLEU {protocol}"] = functools.partial(_further_bleu, protocol)
     if all(row.chrf is not None for row in rows):
-        columns["chrF2"] = lambda row: _spread(row.chrf)
+        columns["chrF2"] = lambda row: "–" if row.chrf is None else _spread(row.chrf)
     return columns | {
         "seeds": lambda row: ", ".join(map(str, row.seeds)),
         "updates": lambda row: f"{row.updates:.0f}",
-        "train time": lambda row: _duration(row.train_seconds),
+        "train time": lambda row: duration(row.train_seconds),
     }
 
 
 def _spread(spread: Spread) -> str:
     deviation = "" if spread.standard_deviation is None else f" ± {spread.standard_deviation:.2f}"
     return f"{spread.mean:.2f}{deviation}"
+
+
+def _further_bleu(protocol: str, row: Row) -> str:
+    return _spread(row.further_bleu[protocol])
 
 
 def _published(row: Row) -> str:
@@ -112,7 +131,7 @@ def _shown_scores(rows: Sequence[Row], run: Run) -> dict[str, Score]:
     return {"BLEU": run.score(test_set), **further}
 
 
-def _sources(rows: Sequence[Row], run: Run) -> list[str]:
+def sources_of(rows: Sequence[Row], run: Run) -> list[str]:
     """The signature of every column of scores; all runs have the same ones."""
     lines = []
     for heading, score in _shown_scores(rows, run).items():
@@ -138,7 +157,7 @@ def _preparation(tables: Mapping[str, Sequence[Row]], runs: Sequence[Run]) -> li
     return [f"- prep, done before sacreBLEU: {'; '.join(f'{step}: {what}' for step, what in steps.items())}."]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Two units at most: ``3 h 05 min``, ``12 min 40 s``, ``38 s``."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes == 0:
@@ -146,11 +165,12 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _versions(run: Run) -> str:
+def versions_of(run: Run) -> str:
+    """The versions that a run was made with, by name."""
     return ", ".join(f"{name} {number}" for name, number in sorted(run.versions.items()))
 
 
-def _provenance(label: str, values: Sequence[tuple[Run, str]]) -> str:
+def provenance_line(label: str, values: Sequence[tuple[Run, str]]) -> str:
     """One line: the value that all runs share, or each value with its runs."""
     runs_by_value: dict[str, dict[str, list[int]]] = {}
     for run, value in values:

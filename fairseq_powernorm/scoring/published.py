@@ -2,23 +2,25 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 
 @dataclass(frozen=True)
 class Published:
-    """BLEU from elsewhere. Decimals, since they are shown with the digits that they were published with.
+    """Scores from elsewhere, BLEU or perplexity. Decimals, since they are shown with the digits of their publication.
 
     Attributes:
         test_set: the test set that they are of.
         source: where they are from.
         bleu: by norm.
+        notes: by norm, what has to be said of its figure.
     """
 
     test_set: str
     source: str
     bleu: Mapping[str, Decimal]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def difference(self, norm: str, baseline: str) -> Decimal | None:
         """Published BLEU of a norm minus the baseline's; None for the baseline, or if either was not published."""
@@ -28,7 +30,11 @@ class Published:
 
 
 def choose_published(
-    figures: Sequence[str], source: str | None, test_set: str | None, test_sets: Sequence[str]
+    figures: Sequence[str],
+    source: str | None,
+    test_set: str | None,
+    test_sets: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> Published | None:
     """What the options of the command line say; None if they say nothing.
 
@@ -37,14 +43,18 @@ def choose_published(
         source: where they are from.
         test_set: the test set that they are of; None for the only one.
         test_sets: those of the table.
+        notes: each ``NORM=TEXT``.
 
     Raises:
-        ValueError: something other than ``NORM=BLEU``, a norm given twice, a BLEU outside 0 to 100, figures without
-            source or a source without figures, an unknown test set, or none chosen of several.
+        ValueError: something other than ``NORM=BLEU``, a norm given twice, a BLEU outside 0 to 100, a note of a norm
+            without a figure, figures without source or a source without figures, an unknown test set, or none chosen of
+            several.
     """
     if not figures:
-        if source is not None or test_set is not None:
-            raise ValueError("a source or test set of published figures is given, but no figure; give --published")
+        if source is not None or test_set is not None or notes:
+            raise ValueError(
+                "a source, note or test set of published figures is given, but no figure; give --published"
+            )
         return None
     bleu: dict[str, Decimal] = {}
     for figure in ",".join(figures).split(","):
@@ -56,11 +66,14 @@ def choose_published(
         if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or Decimal(value) > 100:
             raise ValueError(f"published BLEU of {norm} is {value!r}, expected a number from 0 to 100, such as 35.9")
         bleu[norm] = Decimal(value)
-    if not (source or "").strip():
+    if source is None or not source.strip():
         raise ValueError("published figures need a source; give --published-source")
     if test_set is None and len(test_sets) > 1:
         raise ValueError(f"published figures are of one test set; give --published-test-set: {', '.join(test_sets)}")
     chosen = test_sets[0] if test_set is None else test_set
     if chosen not in test_sets:
         raise ValueError(f"published figures are of {chosen!r}, not a test set here; there are: {', '.join(test_sets)}")
-    return Published(chosen, source.strip(), bleu)
+    said = dict(note.partition("=")[::2] for note in notes)
+    if unknown := [norm for norm, text in said.items() if norm not in bleu or not text.strip()]:
+        raise ValueError(f"note {unknown[0]!r}: expected NORM=TEXT of a published figure: {', '.join(bleu)}")
+    return Published(chosen, source.strip(), bleu, said)

@@ -128,7 +128,8 @@ def _row(
     if norm != baseline and baseline in norms and not shared:
         logger.warning("%s and %s share no seed on %s: no difference, no p-value", norm, baseline, test_set)
     main = Spread.of([*bleu.values()])
-    chrf = [source.chrf for run in seeds.values() if (source := chrf_source(run, test_set, further)) is not None]
+    sources = [chrf_source(run, test_set, further) for run in seeds.values()]
+    chrf = [source.chrf for source in sources if source is not None and source.chrf is not None]
     return Row(
         test_set=test_set,
         norm=norm,
@@ -190,7 +191,7 @@ def p_values_of(runs: Mapping[str, Run], test_set: str, baseline: str) -> dict[s
         path, recorded = runs[norm].folder / test_set / "score.json", runs[norm].scores[test_set].bleu
         if abs(result.bleu - recorded) > 1e-6:
             raise ValueError(f"{path}: BLEU {recorded}, but its hypothesis.txt has {result.bleu}; score it again")
-    return {norm: results[norm].p_value for norm in order[1:]}
+    return {norm: p_value for norm in order[1:] if (p_value := results[norm].p_value) is not None}
 
 
 def check_comparable(runs: Sequence[Run], test_set: str, protocol: str | None) -> None:

@@ -8,15 +8,17 @@ set, whose ``score.json`` is from ``scoring.bleu`` and by the recipe's main prot
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .bleu import Score, read_score
 from .protocols import protocol_named, text_suffix
 
 logger = logging.getLogger(__name__)
 
-RUN_FIELDS = {
+RUN_FIELDS: dict[str, type | tuple[type, ...]] = {
     "recipe": str,
     "norm": str,
     "seed": int,
@@ -66,8 +68,17 @@ def run_folders(folder: str | Path) -> list[Path]:
     return sorted(path for path in found if path.is_dir() and path.name.removeprefix("seed").isdecimal())
 
 
-def read_runs(folder: Path) -> list[Run]:
+def read_runs(
+    folder: Path,
+    read: Callable[[Path], Any] = read_score,
+    read_further: Callable[[Path, Any], dict[str, Any]] | None = None,
+) -> list[Run]:
     """The finished runs below a recipe's folder; one that is not trained or not scored is left out with a warning.
+
+    Args:
+        folder: the recipe's.
+        read: gives the score in a ``score.json``; of BLEU if left out.
+        read_further: gives the scores by further protocols in a test set's folder, beside the given one.
 
     Raises:
         ValueError: no such folder, a malformed ``run.json`` or score file, runs of several recipes, or two runs of the
@@ -83,14 +94,16 @@ def read_runs(folder: Path) -> list[Run]:
         for hypothesis in sorted(run_folder.glob("*/hypothesis.txt")):
             if not (hypothesis.parent / "score.json").exists():
                 logger.warning("%s is left out: no score.json", hypothesis.parent)
-        scores = {path.parent.name: read_score(path) for path in sorted(run_folder.glob("*/score.json"))}
+        scores = {path.parent.name: read(path) for path in sorted(run_folder.glob("*/score.json"))}
         if not scores:
             logger.warning("%s is left out: no test set has a score.json", run_folder)
             continue
         run = Run(
             folder=run_folder,
             scores=scores,
-            further_scores={name: _read_further_scores(run_folder / name, score) for name, score in scores.items()},
+            further_scores={
+                name: (read_further or _read_further_scores)(run_folder / name, score) for name, score in scores.items()
+            },
             **_read_run_fields(run_folder / "run.json"),
         )
         other = runs.setdefault((run.norm, run.seed), run)

@@ -63,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--published", action="append", default=[], metavar="NORM=BLEU[,...]", help="what others published; repeatable"
     )
     parser.add_argument("--published-source", metavar="TEXT", help="where the published figures are from")
+    parser.add_argument(
+        "--published-note", action="append", default=[], metavar="NORM=TEXT", help="on one of them; repeatable"
+    )
     parser.add_argument("--published-test-set", metavar="NAME", help="what they are of (default: the only test set)")
     parser.add_argument("--output-prefix", required=True, help="writes PREFIX.md and PREFIX.csv")
     parser.add_argument("--command", help="what reproduces the table (default: this very command)")
@@ -79,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not runs:
         raise ValueError(f"{options.runs}: no finished run, expected <norm>/seed<k>/run.json and <test set>/score.json")
     test_sets = options.test_set or sorted({name for run in runs for name in run.scores})
-    published = choose_published(options.published, options.published_source, options.published_test_set, test_sets)
+    said = options.published, options.published_source, options.published_test_set
+    published = choose_published(*said, test_sets, options.published_note)
     tables = {test_set: build_table(runs, test_set, options.baseline, published) for test_set in test_sets}
     command = options.command or f"python -m fairseq_powernorm.scoring.table {given}"
     markdown = to_markdown(tables, runs, options.baseline, command, published)

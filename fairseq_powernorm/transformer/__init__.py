@@ -4,10 +4,19 @@ wraps the functions of fairseq's that :mod:`~fairseq_powernorm.transformer.fairs
 from fairseq.data import Dictionary
 
 from ..checkpoints.safe_globals import allow_checkpoint_classes
-from . import architectures, fairseq_patches
+from . import architectures, fairseq_patches, language_model_architectures, t_fixup_schedule
+from .language_model import PowerNormLanguageModel
 from .model import PowerNormTransformerModel
+from .tensorized_language_model import TensorizedLanguageModel
 
 allow_checkpoint_classes(Dictionary)  # which tasks of speech have in their state
 fairseq_patches.install()
 
-__all__ = ["PowerNormTransformerModel", "architectures"]
+__all__ = [
+    "PowerNormLanguageModel",
+    "PowerNormTransformerModel",
+    "TensorizedLanguageModel",
+    "architectures",
+    "language_model_architectures",
+    "t_fixup_schedule",
+]

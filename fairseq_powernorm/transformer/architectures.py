@@ -4,7 +4,8 @@ from fairseq.models import register_model_architecture
 from fairseq.models.transformer.transformer_legacy import base_architecture
 from omegaconf import OmegaConf
 
-from ..flags import fill_in_defaults
+from ..flags.initialization import fill_in_init_defaults
+from ..flags.norms import fill_in_defaults
 from .hydra_flags import as_command_line
 from .model import MODEL_NAME, PowerNormTransformerModel
 from .norm_flags_of_checkpoints import inherit_norm_flags
@@ -36,7 +37,7 @@ def preset(args, channels: int, ffn: int, heads: int, layers: int, dropout: floa
         dropout: dropout of residual branches and embeddings; attention and activation dropout are 0.1.
 
     Raises:
-        FlagError: see :func:`fairseq_powernorm.flags.fill_in_defaults`; or a checkpoint to fine-tune cannot be read.
+        FlagError: see ``fill_in_defaults`` and ``fill_in_init_defaults``; or a checkpoint to fine-tune cannot be read.
     """
     if OmegaConf.is_config(args):
         flags = as_command_line(PowerNormTransformerModel, args)
@@ -53,6 +54,7 @@ def preset(args, channels: int, ffn: int, heads: int, layers: int, dropout: floa
     set_default(args, "activation_dropout", 0.1)
     inherit_norm_flags(args)
     fill_in_defaults(args)
+    fill_in_init_defaults(args)
     base_architecture(args)
 
 

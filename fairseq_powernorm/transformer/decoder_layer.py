@@ -5,9 +5,10 @@ from torch import Tensor
 
 from ..norms.token_norm import hand_padding_mask
 from .norm_placement import LayerNorms, PlacedNorms
+from .residual_connections import ChosenResidual
 
 
-class PowerNormTransformerDecoderLayer(PlacedNorms, TransformerDecoderLayerBase):
+class PowerNormTransformerDecoderLayer(PlacedNorms, ChosenResidual, TransformerDecoderLayerBase):
     """A stock decoder layer whose norms are given.
 
     Attributes:
@@ -40,6 +41,8 @@ class PowerNormTransformerDecoderLayer(PlacedNorms, TransformerDecoderLayerBase)
         need_head_weights: bool = False,
     ):
         """As the stock layer: x (T, B, C), self_attn_padding_mask (B, T) or None → (T, B, C), attention, state."""
+        attends = self.encoder_attn is not None and encoder_out is not None
+        self.expect_branches(("self_attn", "encoder_attn", "ffn") if attends else ("self_attn", "ffn"))
         with hand_padding_mask(self_attn_padding_mask, *self.children()):
             return super().forward(
                 x,

@@ -5,9 +5,10 @@ from torch import Tensor
 
 from ..norms.token_norm import hand_padding_mask
 from .norm_placement import LayerNorms, PlacedNorms
+from .residual_connections import ChosenResidual
 
 
-class PowerNormTransformerEncoderLayer(PlacedNorms, TransformerEncoderLayerBase):
+class PowerNormTransformerEncoderLayer(PlacedNorms, ChosenResidual, TransformerEncoderLayerBase):
     """A stock encoder layer whose norms are given.
 
     Attributes:
@@ -26,5 +27,6 @@ class PowerNormTransformerEncoderLayer(PlacedNorms, TransformerEncoderLayerBase)
 
     def forward(self, x: Tensor, encoder_padding_mask: Tensor | None, attn_mask: Tensor | None = None):
         """As the stock layer: x (T, B, C), encoder_padding_mask (B, T) or None → (T, B, C)."""
+        self.expect_branches(("self_attn", "ffn"))
         with hand_padding_mask(encoder_padding_mask, *self.children()):
             return super().forward(x, encoder_padding_mask, attn_mask)

@@ -5,9 +5,10 @@ command line all flags stand together, and the norms' defaults look at some of t
 """
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
-from fairseq.models.transformer.transformer_legacy import TransformerModel
+from fairseq.models import BaseFairseqModel
 from omegaconf import DictConfig, OmegaConf
 
 OTHER_GROUPS = ("distributed_training", "optimization", "checkpoint", "lr_scheduler")
@@ -32,12 +33,20 @@ def parsed(parser: argparse.ArgumentParser, given: dict[str, Any]) -> dict[str, 
     return values
 
 
-def as_command_line(model: type[TransformerModel], cfg: DictConfig) -> argparse.Namespace:
+def plain(cfg: Any, **options: Any) -> dict[str, Any]:
+    """A group of the configuration as a dictionary."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, **options))
+
+
+def as_command_line(
+    model: type[BaseFairseqModel], cfg: DictConfig, others: Sequence[str] = OTHER_GROUPS
+) -> argparse.Namespace:
     """The flags of a model as fairseq-train has them.
 
     Args:
         model: says which flags there are.
         cfg: the group of the model, within the whole configuration.
+        others: the groups whose flags its defaults look at.
 
     Raises:
         ValueError: a flag does not take a value.
@@ -45,10 +54,10 @@ def as_command_line(model: type[TransformerModel], cfg: DictConfig) -> argparse.
     parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS)
     model.add_args(parser)
     flags: dict[str, Any] = {}
-    whole = cfg._get_root()
-    for group in OTHER_GROUPS if whole is not cfg else ():
-        flags.update(OmegaConf.to_container(whole.get(group) or OmegaConf.create({}), resolve=True, enum_to_str=True))
+    whole = cast(DictConfig, cfg._get_root())
+    for group in others if whole is not cfg else ():
+        flags.update(plain(whole.get(group) or OmegaConf.create({}), enum_to_str=True))
     flags.pop("_name", None)
     flags.update(vars(parser.parse_args([])))
-    flags.update(parsed(parser, OmegaConf.to_container(cfg, resolve=True)))
+    flags.update(parsed(parser, plain(cfg)))
     return argparse.Namespace(**flags)

@@ -10,7 +10,8 @@ from fairseq.models.transformer.transformer_legacy import TransformerModel
 from omegaconf import OmegaConf
 from torch import nn
 
-from ..flags import add_norm_flags, stack_spec, unused_flags
+from ..flags.initialization import add_init_flags, initialize_by_flags
+from ..flags.norms import add_norm_flags, stack_spec, unused_flags
 from ..kernels.operators import describe
 from ..norms.registry import describe_stack
 from .decoder import PowerNormTransformerDecoder
@@ -23,7 +24,8 @@ MODEL_NAME = "powernorm_transformer"
 
 @register_model(MODEL_NAME)
 class PowerNormTransformerModel(TransformerModel):
-    """fairseq's Transformer with the norm of each site chosen by flag (:mod:`fairseq_powernorm.flags`).
+    """fairseq's Transformer with the norm of each site chosen by flag (:mod:`fairseq_powernorm.flags`), and the
+    initialization (:mod:`fairseq_powernorm.flags.initialization`).
 
     With ``--norm-type layer`` it computes, bit for bit, what stock ``transformer`` with
     ``--encoder-normalize-before --decoder-normalize-before`` does, and their checkpoints have the same keys.
@@ -36,9 +38,10 @@ class PowerNormTransformerModel(TransformerModel):
 
     @staticmethod
     def add_args(parser) -> None:
-        """Adds the stock Transformer's flags and the norms'."""
+        """Adds the stock Transformer's flags, the norms' and the initializations'."""
         TransformerModel.add_args(parser)
         add_norm_flags(parser)
+        add_init_flags(parser)
 
     @classmethod
     def build_model(cls, args, task) -> "PowerNormTransformerModel":
@@ -55,7 +58,9 @@ class PowerNormTransformerModel(TransformerModel):
         if unused := unused_flags(args):
             logger.info("ignored, as no norm of this model uses them: %s", ", ".join(unused))
         logger.info("batch norms are trained by %s", describe(device_type))
-        return super().build_model(args, task)
+        model = super().build_model(args, task)
+        initialize_by_flags(model, args)
+        return model
 
     @classmethod
     def build_encoder(cls, args, src_dict, embed_tokens: nn.Embedding) -> PowerNormTransformerEncoder:

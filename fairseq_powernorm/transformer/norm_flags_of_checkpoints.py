@@ -1,4 +1,4 @@
-"""The norm flags of the checkpoint that a training starts from, against those of its command line.
+"""What the checkpoint that a training starts from has as norms and initialization, against its command line.
 
 fairseq builds the model by the command line and then fills it with the checkpoint's tensors. Norms with other settings
 often have the same tensors, so a model could silently become another one: the default of ``--norm-group-scaling`` and
@@ -13,21 +13,28 @@ from typing import Any
 
 from ..checkpoints.io import Checkpoint, load_checkpoint, model_flags
 from ..checkpoints.resume import LAST_NAME
-from ..flags import DEFAULTS, stack_spec
+from ..flags.initialization import INIT_DEFAULTS, init_of
+from ..flags.norms import DEFAULTS, OF_THE_TRAINING, is_language_model, stack_spec, stacks_of
+from ..flags.own import OWN_FLAGS
+from ..flags.values import AUTO, FlagError
 from ..norms.registry import FOLDED, settings_of
 from ..norms.spec import NormSpec
-from ..own_flags import AUTO, OWN_FLAGS, FlagError
 
 logger = logging.getLogger(__name__)
 
-INHERITED = tuple(name for name in DEFAULTS if name != "norm_sync")  # which belongs to the hardware
+INHERITED = tuple(name for name in (*DEFAULTS, *INIT_DEFAULTS) if name not in OF_THE_TRAINING)
+
+
+def inherited_by(args: argparse.Namespace) -> tuple[str, ...]:
+    """The flags that a model takes from a checkpoint; a language model's ``--norm-type`` says what its stack has."""
+    return tuple(name for name in INHERITED if not (name == "decoder_norm_type" and is_language_model(args)))
 
 
 def flags_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
     """The flags of a checkpoint's model, with what older versions did not store filled in; None if it is not one of
     this package's."""
     flags = model_flags(checkpoint)
-    return {**DEFAULTS, **flags} if "norm_type" in flags else None
+    return {**DEFAULTS, **INIT_DEFAULTS, **flags} if "norm_type" in flags else None
 
 
 def inherit_norm_flags(args: argparse.Namespace) -> None:
@@ -54,7 +61,7 @@ def inherit_norm_flags(args: argparse.Namespace) -> None:
         raise FlagError(str(error)) from None
     if flags is None:
         return
-    for name in INHERITED:
+    for name in inherited_by(args):
         given = getattr(args, name, None)
         word = OWN_FLAGS[name].setting.word if name in OWN_FLAGS else AUTO
         if given is None or given is False or given == word:
@@ -62,9 +69,14 @@ def inherit_norm_flags(args: argparse.Namespace) -> None:
 
 
 def norms_of(flags: argparse.Namespace) -> dict[str, Any]:
-    """All that decides what the norms of a model compute, by site: name and the settings that the norm takes."""
-    norms: dict[str, Any] = {"position": flags.norm_position, "depth scaling": flags.norm_depth_scaling}
-    for stack in ("encoder", "decoder"):
+    """All that decides what the norms of a model compute, by site: name and the settings that the norm takes; and its
+    initialization."""
+    norms: dict[str, Any] = {
+        "position": flags.norm_position,
+        "depth scaling": flags.norm_depth_scaling,
+        "init": init_of(flags),
+    }
+    for stack in stacks_of(flags):
         for site, spec in vars(stack_spec(flags, stack)).items():
             if spec is not None and not (site == "output" and flags.norm_position == "post"):
                 norms[f"{stack} {site}"] = _used_settings(spec)
@@ -91,16 +103,16 @@ def check_same_norms(args: argparse.Namespace, path: str, fine_tuning: bool) -> 
     flags = flags_of(load_checkpoint(path, mmap=True))
     if flags is None or norms_of(argparse.Namespace(**flags)) == norms_of(args):
         return
-    differing = [name for name in INHERITED if flags[name] != getattr(args, name)]
+    differing = [name for name in inherited_by(args) if flags[name] != getattr(args, name, flags[name])]
     options = {name: f"--{name.replace('_', '-')}" for name in differing}
     given = {name: flags[name] for name in differing if flags[name] is not None and flags[name] is not False}
     words = " ".join(options[name] if value is True else f"{options[name]} {value}" for name, value in given.items())
     without = " or ".join(option for name, option in options.items() if name not in given)
     advice = " and ".join([*([f"add {words}"] if words else []), *([f"leave out {without}"] if without else [])])
     if fine_tuning:
-        logger.warning("%s was trained with other norms; to have them, %s", path, advice)
+        logger.warning("%s was trained with other norms (or initialization); to have them, %s", path, advice)
         return
     raise ValueError(
-        f"{path} was trained with other norms than this command asks for: to go on, {advice}; for a new training, give "
-        "another --save-dir"
+        f"{path} was trained with other norms (or initialization) than this command asks for: to go on, {advice}; for "
+        "a new training, give another --save-dir"
     )

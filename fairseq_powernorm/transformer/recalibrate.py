@@ -71,8 +71,9 @@ def setup_task(path: Path, cfg, data: str):
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such data folder; name the one that {path} was trained on with --data")
     for language in (cfg.task.get("source_lang"), cfg.task.get("target_lang")):
-        if not any(folders[0].glob(f"dict.{language or '*'}.txt")):
-            name = f"dict.{language or 'LANGUAGE'}.txt"
+        translation = "source_lang" in cfg.task
+        if not any(folders[0].glob(f"dict.{language or '*'}.txt" if translation else "dict.txt")):
+            name = f"dict.{language or 'LANGUAGE'}.txt" if translation else "dict.txt"
             raise ValueError(f"{folders[0]} holds no {name}; is it the output of fairseq-preprocess?")
     return tasks.setup_task(cfg.task, from_checkpoint=True)
 
@@ -107,7 +108,7 @@ def load_model(path: Path, data: str | Path | None) -> tuple[nn.Module, Any, Any
     return model.float().eval(), task, cfg
 
 
-def training_batches(model: nn.Module, task, cfg, batches: int, max_tokens: int, seed: int) -> tuple[Iterator, int]:
+def training_batches(model: Any, task, cfg, batches: int, max_tokens: int, seed: int) -> tuple[Iterator, int]:
     """The first batches of fairseq's shuffled training data, as its trainer makes them in the first epoch.
 
     Args:
@@ -161,7 +162,9 @@ def run_batches(model: nn.Module, samples: Iterator, total: int, device: torch.d
         sample = utils.apply_to_sample(lambda tensor: tensor.to(device), sample)
         with torch.no_grad():
             model(**sample["net_input"])
-        tokens += sample["net_input"]["src_lengths"].sum() + sample["ntokens"]
+        tokens += sample["ntokens"]
+        if hasattr(model, "encoder"):  # a language model's source and target are the same tokens
+            tokens += sample["net_input"]["src_lengths"].sum()
     return int(sum_over_ranks([tokens])[0])
 
 

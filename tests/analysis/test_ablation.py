@@ -2,11 +2,14 @@
 
 import csv
 import json
+import re
+import shutil
 
 import pytest
 
 from fairseq_powernorm.analysis import ablation, bar_chart
-from fairseq_powernorm.analysis.ablation import MEAN, POOLED, Difference
+from fairseq_powernorm.analysis.ablation import Difference
+from fairseq_powernorm.analysis.measurements import MEAN, POOLED
 from fairseq_powernorm.scoring import bleu
 
 REFERENCE = [f"a b c d e f g {number} ." for number in range(20)]
@@ -89,6 +92,29 @@ def test_what_does_not_compare_is_refused(runs, tmp_path):
     with pytest.raises(ValueError, match="batch/seed1 is not scored on coco, other runs are"):
         ablation.main(arguments)
     assert not list(tmp_path.glob("out.*"))
+
+
+def test_trainings_of_another_machine_join_by_their_table(runs, tmp_path):
+    arguments = ["--runs", str(runs), "--output-prefix"]
+    ablation.main([*arguments, str(tmp_path / "all")])
+    shutil.rmtree(runs / "power-plain" / "seed3")
+    shutil.rmtree(runs / "layer" / "seed1")
+    table = tmp_path / "all.csv"
+    ablation.main([*arguments, str(tmp_path / "joined"), "--with", str(table)])
+    for suffix in ("csv", "md", "png"):
+        assert (tmp_path / f"joined.{suffix}").read_bytes() == (tmp_path / f"all.{suffix}").read_bytes()
+    text = table.read_text(encoding="utf-8")
+    for content, message in (
+        (text.replace("tok:13a", "tok:none"), "layer seed 1 is scored by .*tok:none.*, here by .*tok:13a"),
+        (re.sub(r"^(layer,2,coco),[0-9.]+", r"\1,1.0", text, flags=re.MULTILINE), "layer seed 2 has 1.0 on coco, and "),
+        (text.replace("flickr", "europarl"), "is scored on europarl, the runs here are not"),
+        (text.replace("layer,1,", "layer,x,", 1), "all.csv, line 2: not a measurement"),
+        ("norm,bleu\n", r"all.csv has the columns \['norm', 'bleu'\], expected norm, seed"),
+    ):
+        table.write_text(content, encoding="utf-8")
+        with pytest.raises(ValueError, match=message):
+            ablation.main([*arguments, str(tmp_path / "no"), "--with", str(table)])
+    assert not list(tmp_path.glob("no.*"))
 
 
 def test_a_variant_has_the_colour_of_its_norm():

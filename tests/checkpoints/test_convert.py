@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
 from fairseq_powernorm.checkpoints.convert import command, convert_checkpoint
 from fairseq_powernorm.checkpoints.io import load_checkpoint, save_checkpoint
-from fairseq_powernorm.flags import DEFAULTS
+from fairseq_powernorm.flags.norms import DEFAULTS
+from fairseq_powernorm.norms.no_norm import NoNorm
 from fairseq_powernorm.norms.power_norm_released import PowerNormReleased
 
 WORDS = "abcdefghijklmnopqrstuvwxyz"
@@ -84,7 +85,7 @@ def attention(prefix, fused):
 
 def released_model(norms, fused=False, output_norm=True):
     """A state dict in the release's layout; ``norms``: what to make at encoder self, ffn, decoder self, ffn."""
-    makers = [{"power": released_norm, "layer": layer_norm}[name] for name in norms]
+    makers = [{"power": released_norm, "layer": layer_norm, "none": lambda prefix: {}}[name] for name in norms]
     embedding = torch.randn(TYPES, CHANNELS) / 4
     model = {}
     for stack, self_norm, ffn_norm in (("encoder", *makers[:2]), ("decoder", *makers[2:])):
@@ -262,6 +263,17 @@ def test_released_norms_may_differ_by_site(tmp_path, data):
     assert sites == {
         "encoder.layer_norm",
         *(f"encoder.layers.{n}.final_layer_norm" for n in range(LAYERS)),
+        *(f"decoder.layers.{n}.{a}_layer_norm" for n in range(LAYERS) for a in ("self_attn", "encoder_attn")),
+    }
+
+
+def test_released_sites_without_a_norm(tmp_path, data):
+    torch.save(released_checkpoint("none power none layer"), tmp_path / "released.pt")
+    save_checkpoint(convert_checkpoint(tmp_path / "released.pt"), tmp_path / "ours.pt")
+    model, _, _ = load(tmp_path / "ours.pt", data)
+    without = {name for name, module in model.named_modules() if isinstance(module, NoNorm)}
+    assert without == {
+        *(f"encoder.layers.{n}.self_attn_layer_norm" for n in range(LAYERS)),
         *(f"decoder.layers.{n}.{a}_layer_norm" for n in range(LAYERS) for a in ("self_attn", "encoder_attn")),
     }
 

@@ -92,6 +92,7 @@ SCHEDULERS = {
     "manual": schedule("manual", "--epoch2lr", "{'1': 0.01, '2': 0.002}", "--update2lr", "{'4-6': 0.02}"),
     "pass_through": OPTIMIZERS["composite"],
     "polynomial_decay": schedule("polynomial_decay", "--total-num-update", "20", "--warmup-updates", "2"),
+    "t_fixup": schedule("t_fixup", "--decay-updates", "5"),
     # The validation loss falls, so that to go by its growth counts bad epochs.
     "reduce_lr_on_plateau": Option(
         (

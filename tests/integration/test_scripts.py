@@ -23,8 +23,11 @@ SCRIPTS = [
     "batch_size_study",
     "benchmark_cuda",
     "curves",
+    "figures",
+    "prepare_cifar10",
     "prepare_demo",
     "prepare_iwslt14_de_en",
+    "prepare_language_model",
     "prepare_multi30k",
     "prepare_parallel_text",
     "prepare_wmt14_en_de",
@@ -43,7 +46,9 @@ def options_of(verb):
 
 
 def test_every_script_is_listed(root):
-    assert sorted(path.stem for path in (root / "scripts").glob("*.sh")) == sorted([*SCRIPTS, "common"])
+    assert sorted(path.stem for path in (root / "scripts").glob("*.sh")) == sorted(
+        [*SCRIPTS, "common", "smoothness_study", "train_cifar10"]
+    )
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -66,6 +71,18 @@ def test_help_names_every_option(commands, root, name, tmp_path):
     assert options and done.returncode == 0 and f"scripts/{name}.sh" in done.stdout
     for option in options:
         assert option in done.stdout
+
+
+def test_training_on_cifar10(commands, root, tmp_path):
+    """Its options are those of its module; paths are those of the caller's folder."""
+    done = script(commands, root, "train_cifar10", "--help", cwd=tmp_path)
+    assert done.returncode == 0 and "--record-interval" in done.stdout and "train_cifar10.sh" in done.stdout
+    done = script(commands, root, "train_cifar10", "--images", "0", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("train_cifar10.sh: error: argument --images: takes a number")
+    assert done.stderr.count("\n") == 1
+    done = script(commands, root, "train_cifar10", "--data", "here", cwd=tmp_path)
+    message = "error: here has no train.npz; scripts/prepare_cifar10.sh makes it"
+    assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -116,7 +116,8 @@ def test_contributing_lists_the_files_that_a_norm_is_in(root, steps):
     having = {
         path.relative_to(root).as_posix()
         for path in files
-        if path.suffix in (".py", ".yaml") and names.search(re.sub(r"F\.rms_norm", "", path.read_text("utf-8")))
+        if path.suffix in (".py", ".yaml")
+        and names.search(re.sub(r"F\.rms_norm|nn\.RMSNorm", "", path.read_text("utf-8")))
     }
     assert having == {step for step in steps if not step.endswith(".md")}
 
@@ -165,7 +166,8 @@ def test_a_norm_that_is_added_by_the_steps_passes(root, steps, tmp_path):
         shutil.copytree(root / folder, scratch / folder, ignore=left_out)
     for file in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/conftest.py"):
         shutil.copy(root / file, scratch / file)
-    for file in ("tests/test_flags.py", "tests/test_layering.py"):
+    for file in ("tests/flags/test_norm_flags.py", "tests/test_layering.py"):
+        (scratch / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / file, scratch / file)
     add_by_the_steps(scratch, steps)
     chosen = f"({NAME} or registry or flags or layering) and not compile and not drift"
@@ -188,7 +190,7 @@ def test_a_norm_that_is_added_by_the_steps_passes(root, steps, tmp_path):
             "from fairseq_powernorm.scoring.rows import NORM_ORDER\n"
             "import bench_norms\n"
             f"name = '{NAME}'\n"
-            "from fairseq_powernorm.own_flags import OWN_FLAGS\n"
+            "from fairseq_powernorm.flags.own import OWN_FLAGS\n"
             "print(COLORS[name], SHORT_NAMES[name], NORM_ORDER.index(name), name in bench_norms.NORMS,\n"
             "      OWN_FLAGS['norm_centre_gain'].norms)",
         ],

@@ -39,8 +39,9 @@ def reference_of(norm, rows, padding, state, warming_up):
     given |= norm.__dict__.get("own_values", {})
     given |= {key: value.detach() for key, value in norm.named_parameters() if key not in ("weight", "bias")}
     taken = {name: value for name, value in given.items() if name in inspect.signature(function).parameters}
-    bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias
-    return function(rows, padding, norm.weight.detach(), bias.detach(), **taken)
+    weight = rows.new_ones(CHANNELS) if norm.weight is None else norm.weight.detach()
+    bias = rows.new_zeros(CHANNELS) if norm.bias is None else norm.bias.detach()
+    return function(rows, padding, weight, bias, **taken)
 
 
 def cases():

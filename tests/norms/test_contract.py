@@ -149,7 +149,8 @@ def test_low_precision_keeps_statistics_in_float32(name, groups, dtype):
     for _ in range(3):
         expected = step(wide, x, mask, grad)
         found = step(narrow, x.to(dtype), mask, grad.to(dtype))
-    assert found["y"].dtype == found["dx"].dtype == found["dweight"].dtype == dtype
+    assert found["y"].dtype == found["dx"].dtype == dtype
+    assert {found[f"d{key}"].dtype for key, _ in narrow.named_parameters()} <= {dtype}
     resolution = torch.finfo(dtype).eps
     for key, value in expected.items():
         if key in dict(wide.named_buffers()):
@@ -177,7 +178,7 @@ def test_evaluation_changes_no_buffer_and_sees_one_token_at_a_time(name, groups)
     step(norm, x, mask, grad)
     norm.eval()
     before = copy.deepcopy(norm.state_dict())
-    together = norm(x, mask)
+    together = norm(x.requires_grad_(), mask)
     for position in range(5):
         torch.testing.assert_close(norm(x[position : position + 1]), together[position : position + 1], rtol=0, atol=0)
     together.sum().backward()
@@ -325,7 +326,7 @@ def test_without_affine_parameters_they_are_1_and_0(name, groups, affine):
     settings = {"group_scaling": groups} if name in norms_with("group_scaling") else {}
     plain = build_norm(name, 8, **settings)
     norm = build_norm(name, 8, **settings, **affine)
-    assert (norm.weight is None) == ("bias" not in affine) and norm.bias is None
+    assert (norm.weight is None) == ("bias" not in affine or not norm.has_weight) and norm.bias is None
     for training in (True, True, False):
         plain.train(training)
         norm.train(training)
@@ -342,11 +343,12 @@ def test_without_affine_parameters_they_are_1_and_0(name, groups, affine):
 @pytest.mark.parametrize("name", NORMS)
 def test_device_and_dtype_are_those_of_torchs_norms(name):
     norm = build_norm(name, 8, device="meta", dtype=torch.bfloat16)
-    assert {tensor.device.type for tensor in norm.state_dict().values()} == {"meta"}
-    assert {parameter.dtype for parameter in norm.parameters()} == {torch.bfloat16}
+    assert {tensor.device.type for tensor in norm.state_dict().values()} <= {"meta"}
+    assert {parameter.dtype for parameter in norm.parameters()} <= {torch.bfloat16}
     assert {buffer.dtype for buffer in norm.buffers() if buffer.is_floating_point()} <= {torch.float32}
     wide = build_norm(name, 8, dtype=torch.float64)
-    assert {tensor.dtype for tensor in wide.state_dict().values() if tensor.is_floating_point()} == {torch.float64}
+    assert {tensor.dtype for tensor in wide.state_dict().values() if tensor.is_floating_point()} <= {torch.float64}
+    assert bool(wide.state_dict()) == (wide.has_weight or bool(wide.statistics))
 
 
 @pytest.mark.parametrize("name", WITH_STATISTICS)

@@ -47,7 +47,9 @@ def test_readme_has_the_table_of_norms(root):
 @pytest.mark.parametrize("name", available_norms())
 def test_options_of_torchs_norms(name):
     assert build_norm(name, 4, elementwise_affine=False, device="meta", dtype=torch.float64).weight is None
-    with pytest.raises(TypeError, match="takes elementwise_affine, bias, device, dtype; got affine"):
+    with pytest.raises(
+        TypeError, match="takes elementwise_affine, bias, device, dtype, batch_first, channel_dim; got affine"
+    ):
         NORMS[name](4, affine=False)
 
 
@@ -55,6 +57,8 @@ def test_options_of_torchs_norms(name):
     ("name", "settings", "message"),
     [
         ("layer", {"alpha_fwd": 0.9}, "'layer' takes eps; got alpha_fwd"),
+        ("none", {"eps": 1e-5}, "'none' takes no settings; got eps"),
+        ("none", {"elementwise_affine": True}, "NoNorm has no affine parameters, got elementwise_affine=True"),
         ("batch", {"alpha_bwd": 0.9}, "'batch' takes eps, alpha_fwd, group_scaling, sync; got alpha_bwd"),
         ("pn-v", {"warmup_updates": 3}, "got warmup_updates"),
         ("power-released", {"sync": True}, "got sync"),

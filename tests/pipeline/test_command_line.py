@@ -52,10 +52,10 @@ def help_knows(module, arguments):
 @pytest.mark.parametrize(
     ("recipe", "extra", "trainings"),
     [
-        ("iwslt14_de_en", [], 12),
+        ("iwslt14_de_en", [], 18),
         ("wmt14_en_de_big", ["--gpus", "8", "--norms", "layer,power", "--seeds", "1"], 2),
         ("wmt14_en_de_big", ["--gpus", "8", "--hardware", "gpu_fp16", "--norms", "pn-v", "--seeds", "1"], 1),
-        ("multi30k_de_en", ["--seeds", "1", "--override", "recalibrate.batches=50"], 4),
+        ("multi30k_de_en", ["--seeds", "1", "--override", "recalibrate.batches=50"], 6),
     ],
 )
 def test_a_dry_run_prints_every_command_and_each_parses(recipe, extra, trainings, tmp_path):
@@ -73,15 +73,15 @@ def test_a_dry_run_prints_every_command_and_each_parses(recipe, extra, trainings
     assert sum("train " in command and "--save-dir" in command for command in commands) == trainings
     test_sets = len(compose_run(recipe).recipe.test_sets)
     assert sum(command.startswith("fairseq-generate") for command in commands) == trainings * test_sets
-    table, curves = commands[-2:]
+    table, curves, report = commands[-3:]
     assert table.startswith("scripts/table.sh") and f"reproduce_table1.sh --recipe {recipe}" in table
-    assert curves.startswith("scripts/curves.sh") and curves.endswith("table_curves")
+    assert curves.startswith("scripts/curves.sh") and curves.endswith("table_curves") and ".report." in report
     assert not (tmp_path / "runs").exists()
 
 
 def test_the_table_hears_of_the_paper_s_figures():
     arguments = command_line.published(compose_run("iwslt14_de_en"))
-    assert arguments[:2] == ["--published", "layer=35.5,batch=34.4,pn-v=35.5,power=35.9"]
+    assert arguments[:2] == ["--published", "layer=35.5,batch=34.4,pn-v=35.5,power=35.9,ds=34.4,fixup=34.5"]
     assert arguments[2] == "--published-source" and "Shen et al. 2020, Table 1" in arguments[3]
     assert command_line.published(compose_run("multi30k_de_en")) == []
 

@@ -8,7 +8,15 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
 from fairseq_powernorm import available_norms
-from fairseq_powernorm.pipeline.commands import generate_arguments, number_of_test_set, to_arguments, train_arguments
+from fairseq_powernorm.pipeline.commands import (
+    evaluate_arguments,
+    evaluation_protocols,
+    generate_arguments,
+    is_language_model,
+    number_of_test_set,
+    to_arguments,
+    train_arguments,
+)
 from fairseq_powernorm.pipeline.configuration import choices, compose_run, run_folder, suffix_of, tokens_warning
 from fairseq_powernorm.pipeline.inputs import check_average
 
@@ -26,9 +34,17 @@ def test_every_recipe_parses(recipe, norm):
     config = compose_run(recipe, norm, seed=7)
     arguments = train_arguments(config, "runs/x")
     args = options.parse_args_and_arch(options.get_training_parser(), arguments)
-    assert args.norm_type == config.train["norm-type"] and args.decoder_norm_type == "layer" and args.seed == 7
+    decoder = args.norm_type if is_language_model(config) else "layer"
+    assert args.norm_type == config.train["norm-type"] and args.decoder_norm_type == decoder and args.seed == 7
     assert args.save_dir == "runs/x/checkpoints" and args.data == config.recipe.binarized
     for test_set in config.recipe.test_sets:
+        if is_language_model(config):
+            for window in evaluation_protocols(config).values():
+                evaluation = evaluate_arguments(config, "averaged.pt", test_set, window)
+                args = options.parse_args_and_arch(options.get_eval_lm_parser(), evaluation)
+                assert (args.gen_subset, args.context_window, args.path) == (test_set, window, "averaged.pt")
+                assert args.context_window < args.tokens_per_sample == config.train["tokens-per-sample"]
+            continue
         generation = generate_arguments(config, "averaged.pt", test_set)
         args = options.parse_args_and_arch(options.get_generation_parser(), generation)
         assert args.beam == config.generate.beam and args.path == "averaged.pt"
@@ -114,6 +130,16 @@ def test_the_paper_s_averages_and_the_authors_are_selectable():
     config = compose_run("iwslt14_de_en")
     assert config.average.last == 10 <= config.train["keep-last-epochs"]
     assert compose_run("iwslt14_de_en", overrides=["average.last=5"]).average.last == 5
+
+
+def test_language_models_have_a_warm_up_of_the_norm_alone():
+    """Their learning rate has none, which `auto` and the other recipes' norms would follow."""
+    for recipe, updates in (("ptb", 1000), ("wikitext103", 4000)):
+        config = compose_run(recipe, "power")
+        assert config.train["norm-warmup-updates"] == updates and "warmup-updates" not in config.train
+    train = compose_run("ptb", "power", overrides=["norm.warmup_updates=40"]).train
+    assert train["norm-warmup-updates"] == 40
+    assert compose_run("multi30k_de_en", "power").train["norm-warmup-updates"] == 400
 
 
 def test_flags_become_arguments():

@@ -67,7 +67,7 @@ def test_a_study_of_batch_sizes_prepares_once_and_has_a_table_for_each(tmp_path)
         *("plan_batch_sizes", "batch-sizes", "--dry-run", "--recipe", "demo_de_en", "--passes", "1,4"),
         *("--norms", "layer,power", "--seeds", "1,2", "--runs", tmp_path),
     )
-    assert [type(step).__name__ for step in steps] == ["Command", *["Jobs", "Command", "Command"] * 2, "Command"]
+    assert [type(step).__name__ for step in steps] == ["Command", *["Jobs", *["Command"] * 3] * 2, "Command"]
     assert [len(jobs.jobs) for jobs in jobs_of(steps)] == [4, 4]
     for jobs, tokens in zip(jobs_of(steps), (800, 200), strict=True):
         assert all(f"--max-tokens {tokens} " in job.commands[0] for job in jobs.jobs)

@@ -226,7 +226,9 @@ def test_chrf_of_settings_without_a_protocol_is_not_shown(recipe):
 def test_published_figures_stand_beside_ours(recipe, make_table, caplog):
     for norm in ("layer", "power", "power-plain"):
         write_run(recipe, norm)
-    markdown, records = make_table(*PUBLISHED)
+    notes = ["--published-note", "power=one seed", "--published-note", "batch=not run"]
+    markdown, records = make_table(*PUBLISHED, *notes)
+    assert "- published for power: one seed.\n" in markdown and "not run" not in markdown.split("- Reproduce")[0]
     assert cells(markdown, "norm")[3:6] == ["p", "published (not ours)", "BLEU detokenized"]
     expected = {"layer": "35.5", "power": "35.9 (+0.4)", "power-plain": "–"}
     assert column(markdown, "published (not ours)") == expected  # batch was not run

@@ -23,6 +23,16 @@ def test_differences_are_of_published_figures_only():
     assert published.difference("power", "rms") is None
 
 
+def test_notes_are_of_published_figures():
+    published = choose_published(["ds=34.4"], "s", None, ["test"], ["ds=a = b"])
+    assert published.notes == {"ds": "a = b"}
+    for notes, message in ((["fixup=x"], "note 'fixup'"), (["ds"], "note 'ds': expected NORM=TEXT .* figure: ds")):
+        with pytest.raises(ValueError, match=message):
+            choose_published(["ds=34.4"], "s", None, ["test"], notes)
+    with pytest.raises(ValueError, match="no figure; give --published"):
+        choose_published([], None, None, ["test"], ["ds=x"])
+
+
 def test_without_figures_there_is_nothing():
     assert choose_published([], None, None, ["test", "valid"]) is None
 

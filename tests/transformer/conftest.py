@@ -5,6 +5,7 @@ import torch
 from fairseq import options
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.tasks.translation import TranslationTask
 from fairseq.trainer import Trainer
 
@@ -112,3 +113,39 @@ def trainers():
     for name, helper in (("build", build_trainer), ("batch", batch), ("dictionary", dictionary)):
         setattr(Trainers, name, staticmethod(helper))
     return Trainers
+
+
+SMALL_LANGUAGE_MODEL = [
+    *("--task", "language_modeling", "--tokens-per-sample", "8", "--cpu"),
+    *("--dropout", "0", "--attention-dropout", "0", "--activation-dropout", "0"),
+    *("--decoder-embed-dim", "16", "--decoder-input-dim", "16", "--decoder-output-dim", "16"),
+    *("--decoder-ffn-embed-dim", "24", "--decoder-layers", "2", "--criterion", "cross_entropy"),
+]
+
+
+def parse_language_model(arch, *arguments):
+    parser = options.get_training_parser()
+    return options.parse_args_and_arch(parser, ["data", "--arch", arch, *SMALL_LANGUAGE_MODEL, *arguments])
+
+
+def build_language_model(arch, *arguments, seed=1):
+    args = parse_language_model(arch, *arguments)
+    torch.manual_seed(seed)
+    return LanguageModelingTask(args, dictionary()).build_model(args)
+
+
+def segments(rows=5, length=8, seed=0):
+    """Random tokens (rows, length), none of them a control symbol."""
+    return torch.randint(4, len(dictionary()), (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def language_models():
+    """The helpers for language models."""
+
+    class LanguageModels:
+        pass
+
+    for name, helper in (("parse", parse_language_model), ("build", build_language_model), ("segments", segments)):
+        setattr(LanguageModels, name, staticmethod(helper))
+    return LanguageModels

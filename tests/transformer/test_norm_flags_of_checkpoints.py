@@ -6,7 +6,7 @@ from argparse import Namespace
 import pytest
 import torch
 
-from fairseq_powernorm.own_flags import FlagError
+from fairseq_powernorm.flags.values import FlagError
 from fairseq_powernorm.transformer.norm_flags_of_checkpoints import check_same_norms
 
 

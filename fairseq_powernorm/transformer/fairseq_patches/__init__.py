@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairseq import checkpoint_utils, file_io
+from fairseq.data import TokenBlockDataset
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models.ema.ema import EMA
 from fairseq.tasks.fairseq_task import FairseqTask
+from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.trainer import Trainer
 
-from . import checkpointing, forgotten_state, penalties, plain_settings, updates
+from . import checkpointing, forgotten_state, language_modeling, penalties, plain_settings, updates
 
 SWITCH = "FAIRSEQ_POWERNORM_PATCHES"
 STOCK = "_powernorm_stock"
@@ -63,8 +65,8 @@ PATCHES = (
         Trainer,
         "train_step",
         updates.train_step,
-        why="tells the norms where an update begins and ends, and by which factor the loss is scaled; adds their "
-        "penalties to the criterion's loss",
+        why="tells the norms, and a recorder of them (--norm-record), where an update begins and ends, and by which "
+        "factor the loss is scaled; adds their penalties to the criterion's loss",
         without="each micro-batch updates the statistics, and so does an update that is left out; regularized-batch "
         "is BatchNorm",
     ),
@@ -93,7 +95,8 @@ PATCHES = (
         Trainer,
         "_prepare_sample",
         updates.prepare_sample,
-        why="tells the norms that a batch is the dummy of a rank that has run out of data",
+        why="tells the norms that a batch is the dummy of a rank that has run out of data, and a recorder how many "
+        "tokens a batch has",
         without="the dummy batch counts in the statistics",
     ),
     Patch(
@@ -130,7 +133,8 @@ PATCHES = (
         checkpoint_utils,
         "save_checkpoint",
         checkpointing.save_checkpoint,
-        why="gives all ranks the mean of their statistics, and stores the counters",
+        why="gives all ranks the mean of their statistics, and stores the counters, and beside a record the recorder's "
+        "averages",
         without="the first rank's statistics are saved, the counters are not",
     ),
     Patch(
@@ -153,6 +157,20 @@ PATCHES = (
         forgotten_state.get_batch_iterator,
         why="makes the batches of the first epoch, whichever epoch a restart begins with",
         without="a restarted training goes through other batches from there on",
+    ),
+    Patch(
+        TokenBlockDataset,
+        "_build_slice_indices",
+        language_modeling.sentences_as_blocks,
+        why="makes blocks of one sentence without a type that numpy 2 has not got",
+        without="--sample-break-mode eos and fairseq-interactive with a language model die",
+    ),
+    Patch(
+        LanguageModelingTask,
+        "eval_lm_dataloader",
+        language_modeling.eval_lm_dataloader,
+        why="refuses segments that are longer than the model's positions",
+        without="fairseq-eval-lm leaves them out without a word, and calls a perplexity of 1 where all of them are",
     ),
 )
 

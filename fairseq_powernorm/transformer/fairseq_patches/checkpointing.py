@@ -22,6 +22,7 @@ from .forgotten_state import (
     restore_counters,
     restore_patience,
 )
+from .recording import recorder_of, save_averages
 from .updates import share_statistics
 
 
@@ -100,6 +101,7 @@ def load_checkpoint(stock: Callable) -> Callable:
             restore_patience(cfg, extra_state)
         if not fine_tuning:
             restore_counters(cfg, trainer, extra_state)
+        recorder_of(trainer)  # what is wrong with its folder is said before anything is trained
         return extra_state, iterator
 
     return wrapper
@@ -111,6 +113,8 @@ def save_checkpoint(stock: Callable) -> Callable:
     @functools.wraps(stock)
     def wrapper(cfg, trainer, *args, **kwargs):
         share_statistics(trainer)
+        if not cfg.no_save:
+            save_averages(trainer)
         # What a task says that a checkpoint should hold besides; translation says nothing.
         others = getattr(trainer.task, "get_checkpoint_dict", dict)
         trainer.task.get_checkpoint_dict = lambda: {

@@ -46,7 +46,7 @@ def get_batch_iterator(stock: Callable) -> Callable:
 def training_programs() -> list[ModuleType]:
     """``fairseq_cli.train`` wherever it is loaded; under ``python -m`` it is ``__main__``."""
     names = ("fairseq_cli.train", "__main__")
-    return [module for name in names if hasattr(module := sys.modules.get(name), "should_stop_early")]
+    return [sys.modules[name] for name in names if hasattr(sys.modules.get(name), "should_stop_early")]
 
 
 def patience() -> dict[str, float | int]:
@@ -62,6 +62,7 @@ def restore_patience(cfg, extra_state: dict[str, Any] | None) -> None:
     """Lets ``--patience`` count on from where the checkpoint was saved."""
     if cfg.patience <= 0 or not extra_state:
         return
+    state: Patience | None
     if extra_state.get(PATIENCE):
         state = Patience(**extra_state[PATIENCE])
     else:  # a checkpoint that was saved without
@@ -110,7 +111,7 @@ def restore_counters(cfg, trainer, extra_state: dict[str, Any] | None) -> None:
     elif scaler is not None and found.get("loss scale"):
         scaler.load_state_dict(found["loss scale"])
     kept = not (cfg.reset_lr_scheduler or cfg.reset_optimizer)
-    if "plateau" in found and kept and isinstance(trainer.lr_scheduler, ReduceLROnPlateauLRSchedule):
+    if extra_state and "plateau" in found and kept and isinstance(trainer.lr_scheduler, ReduceLROnPlateauLRSchedule):
         vars(trainer.lr_scheduler.lr_scheduler).update(found["plateau"])
         iterator = extra_state["train_iterator"]
         if iterator["iterations_in_epoch"] == 0 and extra_state["val_loss"] is not None:

@@ -16,6 +16,7 @@ from fairseq.trainer import Trainer
 
 from ...norms.update import average_over_ranks, one_update
 from .penalties import penalties_added
+from .recording import average_averages, note_tokens, recording
 
 CURRENT = "_powernorm_update"
 """Attribute of a trainer: the update that is under way, or None."""
@@ -35,6 +36,7 @@ def share_statistics(trainer: Trainer) -> None:
     """Gives all ranks the mean of their statistics, unless nothing was trained since they got it."""
     if getattr(trainer, CHANGED, False):
         average_over_ranks(trainer.get_model())
+        average_averages(trainer)
         setattr(trainer, CHANGED, False)
 
 
@@ -43,7 +45,11 @@ def train_step(stock: Callable) -> Callable:
 
     @functools.wraps(stock)
     def wrapper(self, samples, *args, **kwargs):
-        with one_update(self.get_model(), loss_scale(self)) as update, penalties_added(self.criterion):
+        with (
+            one_update(self.get_model(), loss_scale(self)) as update,
+            penalties_added(self.criterion),
+            recording(self, update),
+        ):
             update.taken = False  # unless set_num_updates says so
             # Under --amp the trainer calls itself after an overflow: then the inner update is the one that counts.
             setattr(self, CURRENT, update)
@@ -89,6 +95,7 @@ def prepare_sample(stock: Callable) -> Callable:
         prepared, ignored = stock(self, sample, is_dummy)
         if getattr(self, CURRENT, None) is not None:
             getattr(self, CURRENT).ignored = ignored
+            note_tokens(self, prepared)
         return prepared, ignored
 
     return wrapper

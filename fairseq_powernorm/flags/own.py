@@ -1,30 +1,18 @@
 """The flags of settings that one norm alone has, made from what the norms declare.
 
 A norm's class lists them with help and range (:class:`~.norms.declaration.Setting`); here each becomes a flag named
-after norm and keyword. (No ``from __future__ import annotations`` here: see :mod:`.flags`.)
+after norm and keyword.
 """
 
 import argparse
 from collections.abc import Callable
 from typing import Any
 
-from .norms.declaration import Setting
-from .norms.registry import NORMS, flag_of, own_flags
-
-AUTO = "auto"
-"""``--norm-group-scaling`` and ``--norm-warmup-updates``: as the rows of the paper's Table 1 had it. Of a norm's own
-setting: its authors' share of the training."""
+from ..norms.declaration import Setting
+from ..norms.registry import NORMS, flag_of, own_flags
+from .values import AUTO, FlagError
 
 OWN_FLAGS = own_flags()
-
-
-class FlagError(ValueError, SystemExit):
-    """A flag that contradicts another one. Caught or not, it is a ``ValueError``; a command that nobody guards ends
-    with its one line and exit status 1 rather than with a traceback (Python treats ``SystemExit`` so)."""
-
-    def __init__(self, message: str):
-        super().__init__(message)
-        self.code = f"fairseq_powernorm: error: {message}"
 
 
 def reader_of(setting: Setting) -> Callable[[str], Any]:

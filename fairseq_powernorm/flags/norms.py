@@ -1,12 +1,8 @@
-"""Every flag that the plugin adds to fairseq's command line, and how flags become norm specifications.
-
-Flags are stored in checkpoints: they hold primitives only and are never renamed. (No ``from __future__ import
-annotations`` here, and no ``X | None``: fairseq evaluates annotations of the files that declare its flags.)
-"""
+"""The flags of norms, and how they become norm specifications."""
 
 import argparse
 
-from .norms.registry import (
+from ..norms.registry import (
     FOLDED,
     NORMS,
     available_norms,
@@ -15,8 +11,9 @@ from .norms.registry import (
     norms_with,
     settings_of,
 )
-from .norms.spec import DECODER_SITES, ENCODER_SITES, NormSpec, StackSpec
-from .own_flags import AUTO, OWN_FLAGS, FlagError, add_own_flags, own_values, resolve_own_flags
+from ..norms.spec import DECODER_SITES, ENCODER_SITES, NormSpec, StackSpec
+from .own import OWN_FLAGS, add_own_flags, own_values, resolve_own_flags
+from .values import AUTO, FlagError, decay, epsilon, groups, interval, updates
 
 SITE_HELP = {
     "self_attn": "the norm of self-attention",
@@ -41,56 +38,50 @@ DEFAULTS = {
     "norm_warmup_updates": 0,
     "norm_group_scaling": "0",
     "norm_sync": False,
+    "norm_record": None,
+    "norm_record_interval": 10,
     **{flag: own.default for flag, own in OWN_FLAGS.items()},
 }
 """What a namespace that lacks a flag means. Of a checkpoint that knows nothing of the per-token scaling that is none;
 the command line's own default of some flags is :data:`AUTO`, or ``heads``."""
 
+OF_THE_TRAINING = ("norm_sync", "norm_record", "norm_record_interval")
+"""Flags that no model differs by: fine-tuning does not take them from its checkpoint."""
+
+LANGUAGE_MODEL_SITES = tuple(site for site in DECODER_SITES if site != "cross_attn")
+
 RELEASED_OUTPUT_WARMUP = 1000
 """Forward calls of warm-up that the release gives its output norms, whatever it is told for the others."""
 
 
-def epsilon(text: str) -> float:
-    """Parses ``--norm-eps``: a number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return value
+def stacks_of(args) -> tuple[str, ...]:
+    """The stacks of a model by its flags, in a namespace: a language model is a decoder alone."""
+    return tuple(stack for stack in SITES if getattr(args, f"{stack}_embed_dim", None) is not None)
 
 
-def decay(text: str) -> float:
-    """Parses ``--norm-alpha-fwd`` and ``--norm-alpha-bwd``: a number in [0, 1)."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number in [0, 1), got {text}")
-    return value
+def is_language_model(args) -> bool:
+    """Whether flags are those of a language model, whose one stack goes by ``--norm-type``."""
+    return stacks_of(args) == ("decoder",)
 
 
-def updates(text: str) -> int | str:
-    """Parses ``--norm-warmup-updates``: ``auto``, or an integer, 0 or more."""
-    if text == AUTO:
-        return text
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number of updates, 0 or more, or 'auto', got {text}")
-    return int(text)
-
-
-def groups(text: str) -> str:
-    """Parses ``--norm-group-scaling``: ``auto``, ``heads``, or an integer, 0 or more, kept as text."""
-    if text not in (AUTO, "heads") and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number of groups, 'heads' or 'auto', got {text}")
-    return text
-
-
-def add_norm_flags(parser) -> None:
+def add_norm_flags(parser, language_model: bool = False) -> None:
     """Declares the flags on an argparse parser or group. Defaults are left to :func:`fill_in_defaults`, which the
-    architectures call, but for :data:`AUTO`, which is a command line's alone."""
-    names = available_norms()
+    architectures call, but for :data:`AUTO`, which is a command line's alone.
+
+    Args:
+        parser: the parser or group.
+        language_model: for a model of one stack, without an encoder and cross-attention.
+    """
+    names, stack = available_norms(), "decoder" if language_model else "encoder"
     parser.add_argument(
-        "--norm-type", choices=names, help="norm of the encoder's sites: self-attention, ffn, output (default: power)"
+        "--norm-type", choices=names, help=f"norm of the {stack}'s sites: self-attention, ffn, output (default: power)"
     )
-    parser.add_argument("--decoder-norm-type", choices=names, help="norm of the decoder's sites (default: layer)")
-    for stack, sites in SITES.items():
+    hidden = argparse.SUPPRESS if language_model else None  # fill_in_defaults says what to give instead
+    parser.add_argument(
+        "--decoder-norm-type", choices=names, help=hidden or "norm of the decoder's sites (default: layer)"
+    )
+    sites_by_stack = {"decoder": LANGUAGE_MODEL_SITES} if language_model else SITES
+    for stack, sites in sites_by_stack.items():
         for site in sites:
             over = "none unless given" if site == "ffn_inner" else "over the stack's norm"
             parser.add_argument(
@@ -136,6 +127,12 @@ def add_norm_flags(parser) -> None:
         "--norm-sync", action="store_true", help=f"statistics over all ranks ({', '.join(norms_with('sync'))})"
     )
     add_own_flags(parser)
+    parser.add_argument(
+        "--norm-record",
+        metavar="DIR",
+        help="in training: write down what every norm of the model sees, into DIR; changes nothing of the training",
+    )
+    parser.add_argument("--norm-record-interval", type=interval, metavar="N", help="every N updates (default: 10)")
 
 
 def _describe_auto() -> str:
@@ -155,6 +152,8 @@ def fill_in_defaults(args) -> None:
     Raises:
         FlagError: the number of groups does not divide the channels, or another flag contradicts the norms' position.
     """
+    if is_language_model(args):
+        _follow_norm_type(args)
     for name, default in DEFAULTS.items():
         if getattr(args, name, None) is None:
             setattr(args, name, default)
@@ -163,7 +162,7 @@ def fill_in_defaults(args) -> None:
     resolve_own_flags(args, chosen_norms(args))
     if args.norm_depth_scaling and args.norm_position == "post":
         raise FlagError("--norm-depth-scaling needs --norm-position pre or peri: it scales what goes into a block")
-    for stack in SITES:
+    for stack in stacks_of(args):
         several = getattr(args, "distributed_world_size", 1) > 1
         if several and args.norm_sync and getattr(args, f"{stack}_layerdrop", 0):
             raise FlagError(
@@ -191,7 +190,7 @@ def fill_in_defaults(args) -> None:
 
 def chosen_norms(args) -> set[str]:
     """The names of the norms that the flags choose for any site."""
-    sites = ((stack, site) for stack in SITES for site in SITES[stack])
+    sites = ((stack, site) for stack in stacks_of(args) for site in SITES[stack])
     unbuilt = ("output",) if args.norm_position == "post" else ()
     return {name_of(args, *each) for each in sites if each[1] not in unbuilt} - {None}
 
@@ -207,6 +206,21 @@ def unused_flags(args) -> list[str]:
     return [f"--{flag.replace('_', '-')}" for flag in given if not chosen_norms(args) & set(users[flag])]
 
 
+def _follow_norm_type(args) -> None:
+    """Gives a language model's one stack, a decoder to fairseq, the norm of ``--norm-type``.
+
+    Raises:
+        FlagError: ``--decoder-norm-type`` says another one.
+    """
+    chosen = getattr(args, "norm_type", None) or DEFAULTS["norm_type"]
+    if getattr(args, "decoder_norm_type", None) not in (None, chosen):
+        raise FlagError(
+            f"--decoder-norm-type {args.decoder_norm_type}: a language model has one stack, choose its norm by "
+            "--norm-type"
+        )
+    args.decoder_norm_type = chosen
+
+
 def resolve_warmup(args) -> int:
     """``--norm-warmup-updates auto`` as a number: the learning rate's warm-up, 0 where the schedule has none.
 
@@ -216,7 +230,7 @@ def resolve_warmup(args) -> int:
         FlagError: ``power`` and ``power-released`` would need different numbers, or there is no one ``--update-freq``.
     """
     warmup = getattr(args, "warmup_updates", None) or 0
-    sites = [(stack, site) for stack in SITES for site in SITES[stack]]
+    sites = [(stack, site) for stack in stacks_of(args) for site in SITES[stack]]
     names = {name_of(args, *site) for site in sites}
     released = any(name_of(args, *site) == "power-released" for site in sites if site[1] != "output")
     frequencies = getattr(args, "update_freq", None) or [1]
@@ -252,7 +266,7 @@ def group_count(args, stack: str, name: str) -> int:
     if name == FOLDED or "group_scaling" not in settings_of(name):
         return 0
     text = getattr(args, "norm_group_scaling", DEFAULTS["norm_group_scaling"])
-    text = NORMS[name].declaration.auto_group_scaling if text == AUTO else text
+    text = NORMS[name].declaration.auto_group_scaling if text == AUTO else str(text)
     return getattr(args, f"{stack}_attention_heads") if text == "heads" else int(text)
 
 
@@ -281,4 +295,5 @@ def stack_spec(args, stack: str) -> StackSpec:
         args: an argparse namespace or fairseq's TransformerConfig made from one, after :func:`fill_in_defaults`.
         stack: ``encoder`` or ``decoder``.
     """
-    return StackSpec(**{site: site_spec(args, stack, site) for site in SITES[stack]})
+    left_out = ("cross_attn",) if getattr(args, "no_cross_attention", False) else ()
+    return StackSpec(**{site: site_spec(args, stack, site) for site in SITES[stack] if site not in left_out})

@@ -4,10 +4,11 @@ import argparse
 
 import pytest
 
-from fairseq_powernorm.flags import DEFAULTS, add_norm_flags, fill_in_defaults, stack_spec, unused_flags
+from fairseq_powernorm.flags.norms import DEFAULTS, add_norm_flags, fill_in_defaults, stack_spec, unused_flags
+from fairseq_powernorm.flags.own import OWN_FLAGS
+from fairseq_powernorm.flags.values import AUTO, FlagError
 from fairseq_powernorm.norms.registry import available_norms, describe_stack
 from fairseq_powernorm.norms.spec import NormSpec
-from fairseq_powernorm.own_flags import AUTO, OWN_FLAGS, FlagError
 
 STACKS = ("encoder", "decoder")
 

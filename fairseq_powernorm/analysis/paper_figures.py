@@ -1,0 +1,202 @@
+"""The figures of the PowerNorm paper (Shen et al. 2020), drawn from runs of one's own.
+
+Each function gives a :class:`Drawing`: the chart, and what is drawn as the rows of a table. Where the paper says
+nothing about a choice, what was chosen stands below the chart.
+"""
+
+import csv
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..files import atomic_write
+from .bar_chart import DOTS_PER_INCH, color_of
+from .recorded_runs import PLACES, RecordedRun, check_quantity
+
+NETWORKS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")  # Okabe and Ito's, a colour a network
+SIZES_OF_THE_PAPER = (512, 1024, 2048, 4096)
+SYMBOLS = {
+    "mean_distance": "dist(μ_B, μ) = ‖μ_B − μ‖ / d",
+    "variance_distance": "dist(σ²_B, σ²) = ‖σ²_B − σ²‖ / d",
+    "square_mean_distance": "dist(ψ²_B, ψ²) = ‖ψ²_B − ψ²‖ / d",
+    "gradient_mean": "‖g_μ‖",
+    "gradient_variance": "‖g_σ²‖",
+    "gradient_square_mean": "‖g_ψ²‖",
+}
+"""Quantities as the paper writes them."""
+
+
+@dataclass
+class Drawing:
+    """A chart and its numbers.
+
+    Attributes:
+        chart: the figure.
+        header: of the table.
+        rows: of the table.
+    """
+
+    chart: Figure
+    header: Sequence[str]
+    rows: list[Sequence[Any]] = field(default_factory=list)
+
+    def write(self, prefix: str | Path) -> None:
+        """Writes PREFIX.png and PREFIX.csv."""
+        with atomic_write(f"{prefix}.png", "wb") as stream:
+            self.chart.savefig(stream, format="png")
+        with atomic_write(f"{prefix}.csv") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(self.header)
+            writer.writerows(self.rows)
+
+
+def panels(number: int, title: str, below: str) -> tuple[Figure, Sequence[Axes]]:
+    """A row of charts with a title above and the choices in small print below."""
+    figure = Figure(figsize=(5.2 * number + 0.4, 4.6), dpi=DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, number, squeeze=False)[0]
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    words = "\n".join(textwrap.wrap(below, 88 * number))
+    figure.supxlabel(words, fontsize=7, ha="left", x=0.01, color="#444444", parse_math=False)
+    for panel in axes:
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def over_training(
+    runs: Sequence[RecordedRun], quantities: Sequence[Sequence[str]], title: str, log: bool = False
+) -> Drawing:
+    """Series over percent of training: a panel for each group of quantities, a colour a run. After the scaling in
+    front of a norm a line is pale; a second quantity of a panel is dashed.
+
+    Args:
+        runs: of :func:`~.recorded_runs.read_run`.
+        quantities: for each panel, columns of the record or keys of :data:`~.recorded_runs.RELATIVE`.
+        title: above the chart.
+        log: whether the y axis is logarithmic.
+
+    Raises:
+        ValueError: no run, or an unknown quantity.
+    """
+    if not runs:
+        raise ValueError(f"{title}: no record of norms to draw it from")
+    norms = "; ".join(f"{run.label}{run.data}: {run.norm}, one update in {run.interval}" for run in runs)
+    below = (
+        f"The model's first norm ({norms}); a point a micro-batch. Running statistics as they were before the update; "
+        "gradients of a loss that is a mean over target tokens or images, x̂ normalised by the batch; percent of the "
+        "recorded updates. The paper leaves these open."
+    )
+    figure, axes = panels(len(quantities), title, below)
+    drawing = Drawing(figure, ("run", "norm", "place", "quantity", "percent_of_training", "value"))
+    for panel, group in zip(axes, quantities, strict=True):
+        for run, color in zip(runs, NETWORKS, strict=False):
+            for place in run.places:
+                for quantity, dashes in zip(group, ("-", "--"), strict=False):
+                    percent, values = run.series(check_quantity(quantity), place)
+                    symbol = f", {SYMBOLS.get(quantity, quantity).split(' = ')[0]}" if len(group) > 1 else ""
+                    panel.plot(
+                        *(percent, values, dashes),
+                        color=color,
+                        alpha=1 if place == "input" else 0.45,
+                        linewidth=1,
+                        label=f"{run.label}{PLACES[place]}{symbol}",
+                    )
+                    name = f"{run.label}{run.data}", run.norm, place, quantity
+                    drawing.rows += [
+                        (*name, f"{at:.4g}", f"{value:.8g}") for at, value in zip(percent, values, strict=True)
+                    ]
+        panel.set_title(
+            " and ".join(SYMBOLS.get(name, name) for name in group), loc="left", fontsize=9, parse_math=False
+        )
+        panel.set_xlabel("percent of training")
+        panel.set_xticks(range(0, 101, 20))
+        if log:
+            panel.set_yscale("log")
+        else:
+            panel.set_ylim(bottom=0)
+        panel.legend(fontsize=7, framealpha=0.85, edgecolor="none")
+    return drawing
+
+
+def figure2(runs: Sequence[RecordedRun]) -> Drawing:
+    """Distances of the batch's mean and variance from the running ones."""
+    groups = [["mean_distance"], ["variance_distance"]]
+    return over_training(runs, groups, "Figure 2: distance of batch and running statistics")
+
+
+def figure3(runs: Sequence[RecordedRun]) -> Drawing:
+    """Norms of the two batch means in BatchNorm's backward pass."""
+    groups = [["gradient_mean"], ["gradient_variance"]]
+    return over_training(runs, groups, "Figure 3: the batch means of BatchNorm's backward pass")
+
+
+def figure4(runs: Sequence[RecordedRun]) -> Drawing:
+    """The quadratic mean against the variance: distances, and norms of the backward means."""
+    groups = [["variance_distance", "square_mean_distance"], ["gradient_variance", "gradient_square_mean"]]
+    return over_training(runs, groups, "Figure 4: quadratic mean against variance", log=True)
+
+
+def relative(runs: Sequence[RecordedRun]) -> Drawing:
+    """Not in the paper: the distances of variance and quadratic mean by the size of the running ones, which compares
+    networks whose activations differ in size."""
+    groups = [["variance_distance / running_variance"], ["square_mean_distance / running_square_mean"]]
+    return over_training(runs, groups, "Distances by the size of the running statistic (not in the paper)")
+
+
+def figure5(scores: Mapping[str, Mapping[int, float]], title: str, note: str = "") -> Drawing:
+    """BLEU by the tokens that batch statistics are taken over, each update having as many tokens.
+
+    Args:
+        scores: for each norm, BLEU by tokens; a mean over test sets where there are several.
+        title: the data.
+        note: below, in addition to the choices.
+    """
+    below = f"Every update has the same tokens, in 1, 2, 4 or 8 micro-batches. {note}"
+    figure, (panel,) = panels(1, f"Figure 5: BLEU by tokens of a micro-batch, {title}", below)
+    drawing = Drawing(figure, ("norm", "tokens", "bleu"))
+    sizes = sorted({tokens for points in scores.values() for tokens in points})
+    for norm, points in scores.items():
+        ordered = sorted(points.items())
+        panel.plot(*zip(*ordered, strict=True), marker="o", color=color_of(norm), label=norm)
+        drawing.rows += [(norm, tokens, bleu) for tokens, bleu in ordered]
+    panel.set_xscale("log", base=2)
+    panel.set_xticks(sizes, [f"{size // 1024}K" if size % 1024 == 0 else str(size) for size in sizes])
+    panel.minorticks_off()
+    panel.set_xlabel("tokens of a micro-batch")
+    panel.set_ylabel("BLEU")
+    panel.legend(frameon=False, fontsize=8)
+    return drawing
+
+
+def figure6(embeddings: Mapping[str, np.ndarray], title: str) -> Drawing:
+    """Singular values of the word embedding, as they are and divided by the largest.
+
+    Args:
+        embeddings: (V, d) by norm.
+        title: the data.
+    """
+    below = (
+        "Singular values of the encoder's embedding of an averaged checkpoint, all words and the padding's zeros, in "
+        "descending order. Whether the paper divides by the largest is not known: both are drawn."
+    )
+    figure, axes = panels(2, f"Figure 6: singular values of the word embedding, {title}", below)
+    drawing = Drawing(figure, ("norm", "index", "singular_value", "by_the_largest"))
+    for norm, embedding in embeddings.items():
+        values = np.linalg.svd(np.asarray(embedding, dtype=np.float64), compute_uv=False)
+        for panel, shown in zip(axes, (values, values / values[0]), strict=True):
+            panel.plot(range(1, len(values) + 1), shown, color=color_of(norm), linewidth=1.2, label=norm)
+        drawing.rows += [(norm, index, value, value / values[0]) for index, value in enumerate(values, start=1)]
+    for panel, heading in zip(axes, ("singular value", "divided by the largest"), strict=True):
+        panel.set_title(heading, loc="left", fontsize=9)
+        panel.set_xlabel("index")
+        panel.set_ylim(bottom=0)
+        panel.legend(frameon=False, fontsize=8)
+    return drawing

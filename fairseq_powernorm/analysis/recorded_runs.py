@@ -1,0 +1,141 @@
+"""Records of norms as series over a training, and how much they jump."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..recording.quantities import QUANTITIES
+from ..recording.record import Row, read_description, read_record
+
+PLACES = {"input": "", "scaled": ", after the scaling"}
+RELATIVE = {  # distances by the size of what they are distances from
+    "variance_distance / running_variance": ("variance_distance", "running_variance"),
+    "square_mean_distance / running_square_mean": ("square_mean_distance", "running_square_mean"),
+}
+SUMMARIZED = (
+    *("mean_distance", "variance_distance", "square_mean_distance", *RELATIVE, "mean_discrepancy"),
+    *("variance_discrepancy", "square_mean_discrepancy"),
+    *("gradient_mean", "gradient_variance", "gradient_square_mean", "between_sentences"),
+)
+"""What :func:`summarize` has a line of."""
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """What one norm of a training saw.
+
+    Attributes:
+        label: of the training, for legends: network and norm.
+        norm: the module's name in the model.
+        interval: updates from one record to the next.
+        data: what it was trained on, in brackets, as far as the record says.
+        rows: of that norm alone, in the order of the training.
+    """
+
+    label: str
+    norm: str
+    interval: int
+    data: str
+    rows: Sequence[Row]
+
+    @property
+    def places(self) -> list[str]:
+        """Where the norm was looked at: ``input``, and ``scaled`` where a scaling stands in front of it."""
+        return list(dict.fromkeys(row["place"] for row in self.rows))
+
+    def series(self, quantity: str, place: str) -> tuple[np.ndarray, np.ndarray]:
+        """Percent of the training and values, one for each micro-batch that has one; infinite ones stay.
+
+        Args:
+            quantity: a column of the record, or a key of :data:`RELATIVE`.
+            place: of :attr:`places`.
+        """
+        last = self.rows[-1]["update"]
+        above, below = RELATIVE.get(quantity, (quantity, None))
+        points = [
+            (100 * row["update"] / last, row[above] / row[below] if below else row[above])
+            for row in self.rows
+            if row["place"] == place and row[above] == row[above]
+        ]
+        return np.array([point[0] for point in points]), np.array([point[1] for point in points])
+
+
+def read_run(folder: str | Path, label: str, norm: str | None = None) -> RecordedRun:
+    """Reads one norm's rows of a record.
+
+    Args:
+        folder: of the record.
+        label: for legends.
+        norm: the module's name in the model; None takes the model's first norm, as the paper's figures do.
+
+    Raises:
+        ValueError: no record, an empty one, or no such norm in it; the message lists those that there are.
+    """
+    rows, description = read_record(folder), read_description(folder)
+    interval, run = int(description["interval"]), description.get("run") or {}
+    if not rows:
+        raise ValueError(f"{folder}: nothing is recorded yet; the first record comes at update {interval}")
+    names = list(dict.fromkeys(row["norm"] for row in rows))
+    if norm is not None and norm not in names:
+        raise ValueError(f"{folder} has no norm {norm!r}; it has {', '.join(names)}")
+    chosen = norm or names[0]
+    data = f" ({run['images']} images of {run['source']})" if {"images", "source"} <= run.keys() else ""
+    return RecordedRun(label, chosen, interval, data, [row for row in rows if row["norm"] == chosen])
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A quantity in the second half of a training.
+
+    Attributes:
+        label: of the run.
+        place: of the norm.
+        quantity: its name.
+        median: over the micro-batches.
+        high: the value that one in a hundred exceeds.
+        largest: of all.
+    """
+
+    label: str
+    place: str
+    quantity: str
+    median: float
+    high: float
+    largest: float
+
+    @property
+    def jump(self) -> float:
+        """The largest value over the median: how far the worst batch is from the usual one."""
+        return self.largest / self.median if self.median else float("nan")
+
+
+def summarize(runs: Sequence[RecordedRun]) -> list[Summary]:
+    """All runs' summaries, of every place and quantity of :data:`SUMMARIZED` that there are numbers of."""
+    found = []
+    for run in runs:
+        for place in run.places:
+            for quantity in SUMMARIZED:
+                percent, values = run.series(quantity, place)
+                late = values[percent > 50]
+                if len(late):
+                    high = float(np.quantile(late, 0.99))
+                    found.append(
+                        Summary(
+                            run.label, place, quantity, statistics.median(map(float, late)), high, float(late.max())
+                        )
+                    )
+    return found
+
+
+def check_quantity(name: str) -> str:
+    """``name`` itself if it is a quantity.
+
+    Raises:
+        ValueError: it is none; the message lists them.
+    """
+    if name not in (*QUANTITIES, *RELATIVE):
+        raise ValueError(f"unknown quantity {name!r}; known: {', '.join((*QUANTITIES, *RELATIVE))}")
+    return name

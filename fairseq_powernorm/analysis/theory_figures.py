@@ -1,0 +1,107 @@
+"""Lemma 2 and Theorem 4 of the PowerNorm paper by experiment, charts of what ``scripts/smoothness_study.sh`` finds."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .bar_chart import color_of
+from .paper_figures import NETWORKS, Drawing, panels
+
+Rows = Sequence[Mapping[str, str]]
+WITHOUT = "none"
+BLACK = "#000000"  # without a norm
+RANGES = {
+    "loss": ("loss_lowest", "loss_highest"),
+    "gradient": ("gradient_distance_lowest", "gradient_distance_highest"),
+}
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a table.
+
+    Raises:
+        ValueError: it is missing, empty, or lacks a column.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: scripts/smoothness_study.sh makes it")
+    with open(path, encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or not set(columns) <= rows[0].keys():
+        raise ValueError(f"{path} is not a table of scripts/smoothness_study.sh")
+    return rows
+
+
+def read_smoothness(folder: Path) -> dict[str, Rows]:
+    """The measurements of every norm, without a norm first.
+
+    Raises:
+        ValueError: none, or a damaged table.
+    """
+    paths = sorted(folder.glob("smoothness_*.csv"), key=lambda path: (not path.stem.endswith(f"_{WITHOUT}"), path))
+    if not paths:
+        raise ValueError(f"{folder} has no smoothness_NORM.csv: scripts/smoothness_study.sh makes them")
+    columns = ("step", "effective_smoothness", "images", *(column for pair in RANGES.values() for column in pair))
+    return {path.stem.removeprefix("smoothness_"): read_table(path, columns) for path in paths}
+
+
+def smoothness(tables: Mapping[str, Rows]) -> Drawing:
+    """Loss and gradient along the gradient, and effective smoothness, over the steps of the training."""
+    whose = next(iter(tables.values()))[0]["images"]
+    below = (
+        f"ResNet20 on {whose}. From each point the weights are moved along the negative gradient of a batch by 0.5 to "
+        "4 learning rates; shaded: the range over these moves. Effective smoothness: the largest change of the "
+        "gradient by the length of the move (Santurkar et al. 2018)."
+    )
+    figure, axes = panels(3, "How smooth the loss is along its gradient", below)
+    drawing = Drawing(figure, ("norm", *next(iter(tables.values()))[0]))
+    headings = ("loss over the moves", "distance of the gradients over the moves", "effective smoothness")
+    for norm, rows in tables.items():
+        color = BLACK if norm == WITHOUT else color_of(norm)
+        steps = [int(row["step"]) for row in rows]
+        for panel, (low, high) in zip(axes, RANGES.values(), strict=False):
+            lowest, highest = ([float(row[column]) for row in rows] for column in (low, high))
+            panel.fill_between(steps, lowest, highest, color=color, alpha=0.15, linewidth=0)
+            panel.plot(steps, highest, color=color, linewidth=0.8, label=norm)
+        axes[2].plot(steps, [float(row["effective_smoothness"]) for row in rows], color=color, label=norm)
+        drawing.rows += [(norm, *row.values()) for row in rows]
+    for panel, heading in zip(axes, headings, strict=True):
+        panel.set_title(heading, loc="left", fontsize=9)
+        panel.set_xlabel("step of the training")
+        panel.set_yscale("log")
+        panel.legend(fontsize=7, framealpha=0.85, edgecolor="none")
+    return drawing
+
+
+def bound(rows: Rows) -> Drawing:
+    """‖dX‖ of the first and the last norm beside Theorem 4's bound, and how near to it the nearest value is."""
+    below = (
+        f"ResNet20 on {rows[0]['images']} with power from the first step, no scaling. "
+        "Bound: (|g| + B |X̂|)/√(ψ² + ε) for each value, B the largest rms(g)/√Γ of the steps before; drawn are the "
+        "norms over all positions and channels. Right: the largest |dX| by its own bound over all norms, and the "
+        "largest |ν| by B; neither can be above 1."
+    )
+    figure, axes = panels(2, "Theorem 4 along a training", below)
+    names = list(dict.fromkeys(row["norm"] for row in rows))
+    drawing = Drawing(figure, list(rows[0]), [tuple(row.values()) for row in rows])
+    for name, color in zip(dict.fromkeys((names[0], names[-1])), NETWORKS, strict=False):
+        own = [row for row in rows if row["norm"] == name]
+        for column, dashes in (("gradient", "-"), ("bound", "--")):
+            points = [int(row["step"]) for row in own], [float(row[column]) for row in own]
+            symbol = "‖dX‖" if column == "gradient" else "bound"
+            axes[0].plot(*points, dashes, color=color, linewidth=1, label=f"{name}, {symbol}")
+    steps = list(dict.fromkeys(int(row["step"]) for row in rows))
+    for column, color, label in (
+        ("largest_share", NETWORKS[0], "|dX| / bound"),
+        ("projection_share", NETWORKS[1], "|ν| / B"),
+    ):
+        largest = dict.fromkeys(steps, 0.0)
+        for row in rows:
+            largest[int(row["step"])] = max(largest[int(row["step"])], float(row[column]))
+        axes[1].plot(list(largest), list(largest.values()), color=color, linewidth=1, label=label)
+    axes[0].set_yscale("log")
+    axes[1].set_ylim(0, 1.05)
+    for panel, heading in zip(axes, ("gradient and bound", "largest share of the bound"), strict=True):
+        panel.set_title(heading, loc="left", fontsize=9)
+        panel.set_xlabel("step of the training")
+        panel.legend(fontsize=7, framealpha=0.85, edgecolor="none")
+    return drawing

@@ -1,0 +1,116 @@
+"""Curves that can be zoomed and switched on and off, drawn by plotly."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ..analysis.bar_chart import color_of
+from ..analysis.curves import Point, curves_of
+
+DASHES = ("solid", "dash", "dot", "dashdot")
+LOSSES = (
+    ("validation loss", "valid", "loss"),
+    ("training loss", "train", "loss"),
+    ("norm of the gradient", "train", "gradient_norm"),
+    ("learning rate", "train", "learning_rate"),
+)
+DISTANCES = (
+    ("mean: ‖μ_B − μ‖/C", "mean_distance"),
+    ("variance: ‖σ²_B − σ²‖/C", "variance_distance"),
+    ("quadratic mean: ‖ψ²_B − ψ²‖/C", "square_mean_distance"),
+)
+"""Panels of batch statistics' distances to the running ones, by the columns of a record."""
+
+Curve = tuple[Sequence[int], Sequence[float]]
+
+
+def draw_losses(points: Sequence[Point]) -> go.Figure:
+    """Losses, gradient norm and learning rate by update, a line a run."""
+    panels = {}
+    for title, kind, value in LOSSES:
+        curves = curves_of(points, kind, value)
+        panels[title] = {run: ([x for x, _ in curve], [y for _, y in curve]) for run, curve in curves.items()}
+    return draw_panels({title: curves for title, curves in panels.items() if curves}, "updates")
+
+
+def read_distances(record: Path) -> dict[str, Curve]:
+    """The columns of :data:`DISTANCES` of a run's record, of the first norm of the model, as its input has them.
+
+    Micro-batches and ranks of an update are averaged.
+
+    Raises:
+        ValueError: the file lacks a column.
+    """
+    updates: dict[int, list[list[float]]] = {}
+    with record.open(encoding="utf-8", newline="") as stream:
+        first = None
+        for row in csv.DictReader(stream):
+            try:
+                first = first or row["norm"]
+                if row["norm"] == first and row["place"] == "input":
+                    updates.setdefault(int(row["update"]), []).append([float(row[name]) for _, name in DISTANCES])
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{record}: not the record of a training ({error!r})") from None
+    columns: dict[str, Curve] = {}
+    for place, (title, _) in enumerate(DISTANCES):
+        means = [sum(values[place] for values in passes) / len(passes) for passes in updates.values()]
+        columns[title] = [*updates], means
+    return columns
+
+
+def draw_distances(records: Mapping[tuple[str, int], Path]) -> go.Figure | None:
+    """How far batch statistics are from running ones, by update; None if no run was recorded."""
+    panels: dict[str, dict[tuple[str, int], Curve]] = {}
+    for run, path in records.items():
+        for title, curve in read_distances(path).items():
+            panels.setdefault(title, {})[run] = curve
+    return draw_panels(panels, "updates", logarithmic=True) if panels else None
+
+
+def draw_panels(
+    panels: Mapping[str, Mapping[tuple[str, int], Curve]], x_title: str, logarithmic: bool = False
+) -> go.Figure:
+    """Panels side by side with one legend: a click on a run switches it in all of them.
+
+    Args:
+        panels: by title, the curve of each norm and seed.
+        x_title: of all x axes.
+        logarithmic: whether the y axes are.
+    """
+    figure = make_subplots(rows=(len(panels) + 1) // 2, cols=2, subplot_titles=[*panels], vertical_spacing=0.14)
+    shown = set()
+    seeds = sorted({seed for curves in panels.values() for _, seed in curves})
+    for place, curves in enumerate(panels.values()):
+        for (norm, seed), (x, y) in curves.items():
+            name = f"{norm}, seed {seed}"
+            line = {"color": color_of(norm), "dash": DASHES[seeds.index(seed) % len(DASHES)], "width": 1.6}
+            figure.add_scatter(
+                x=x,
+                y=y,
+                name=name,
+                legendgroup=name,
+                showlegend=name not in shown,
+                line=line,
+                mode="lines+markers" if len(x) < 12 else "lines",
+                row=place // 2 + 1,
+                col=place % 2 + 1,
+            )
+            shown.add(name)
+    figure.update_xaxes(title_text=x_title)
+    if logarithmic:
+        figure.update_yaxes(type="log")
+    figure.update_layout(
+        template="plotly_white",
+        height=330 * ((len(panels) + 1) // 2),
+        margin={"l": 50, "r": 20, "t": 40, "b": 40},
+        font={"family": "system-ui, sans-serif"},
+    )
+    return figure
+
+
+def to_html(figure: go.Figure) -> str:
+    """The figure's part of a page that has plotly's script once."""
+    return figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})

@@ -1,0 +1,56 @@
+"""Theorem 4's bound against its formula in numpy, over a training with jumps."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fairseq_powernorm import build_norm
+from fairseq_powernorm.norms.update import one_update
+from fairseq_powernorm.recording.bound import BoundObserver
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_it_is_what_the_formula_says(warmup):
+    norm = build_norm("power", 3, warmup_updates=warmup).double()
+    nn.init.uniform_(norm.weight, 0.5, 2)
+    observer, largest = BoundObserver(norm), np.zeros(3)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(8):
+        norm.set_num_updates(step)
+        x = torch.randn(10, 3, generator=generator, dtype=torch.float64) * (20 if step == 5 else 1)
+        x.requires_grad_()
+        grad = torch.randn(10, 3, generator=generator, dtype=torch.float64)
+        square_mean = norm.running_square_mean.numpy().copy()
+        with one_update(norm):
+            norm(x).backward(grad)
+        rows, g = x.detach().numpy(), grad.numpy() * norm.weight.detach().numpy()
+        root = np.sqrt((np.mean(rows**2, axis=0) if step < warmup else square_mean) + norm.eps)
+        normalized = rows / root
+        own = np.sqrt((g**2).mean(0)) / np.sqrt((normalized**2).mean(0))
+        limit = (abs(g) + (own if step < warmup else largest) * abs(normalized)) / root
+        largest = np.maximum(largest, own)
+        (row,) = observer.rows
+        observer.rows.clear()
+        assert row["gradient"] == pytest.approx(float(x.grad.norm())) and row["bound"] == pytest.approx(
+            np.linalg.norm(limit)
+        )
+        assert (
+            row["largest_share"] == pytest.approx((abs(x.grad.numpy()) / limit).max())
+            and row["largest_share"] <= 1 + 1e-9
+        )
+        assert row["projection_share"] <= 1
+
+
+def test_a_model_without_power():
+    for model in (nn.Linear(2, 2), build_norm("batch", 4), build_norm("power", 4, group_scaling=2)):
+        with pytest.raises(ValueError, match=r"has no norm 'power' without scaling, which the bound is of$"):
+            BoundObserver(model)
+
+
+def test_its_hooks_go():
+    norm = build_norm("power", 3)
+    observer = BoundObserver(norm)
+    observer.remove()
+    norm(torch.randn(4, 3, requires_grad=True)).sum().backward()
+    assert not observer.rows
