@@ -235,7 +235,7 @@ class BatchStatisticsNorm(RunningStatistics):
 
     def __getstate__(self) -> dict:
         """A copy of the module takes no part in the update that is under way for this one."""
-        passing = ("update", "penalty", "_observed", "_observed_in_graph", "_handed_masks")
+        passing = ("update", "penalty", "penalty_leaf", "_observed", "_observed_in_graph", "_handed_masks")
         return {key: value for key, value in self.__dict__.items() if key not in passing}
 
     def __setstate__(self, state: dict) -> None:

@@ -26,7 +26,7 @@ class RegularizedBatchNorm(BatchNorm):
     Attributes:
         running_mean: μ (C,), starts at 0.
         running_var: σ² (C,), starts at 1.
-        penalty: of the last training pass, a scalar; None before.
+        penalty: of the last training pass, a scalar; None before, and once :func:`norm_penalty` has taken it.
     """
 
     declaration = Declaration(
@@ -46,6 +46,7 @@ class RegularizedBatchNorm(BatchNorm):
     }
     observed_vectors = 4
     penalty = None
+    penalty_leaf = None
 
     def __init__(
         self,
@@ -108,11 +109,11 @@ class RegularizedBatchNorm(BatchNorm):
         if self.reduce is not keep_local:
             penalty = penalty / number_of_ranks()  # every rank finds all of it, and adds its share
         if is_backward_running():
-            kept = self.penalty
-            received = kept.grad if kept is not None and kept.is_leaf else None
+            received = None if self.penalty_leaf is None else self.penalty_leaf.grad
             return normalized if received is None else WithGradientOf.apply(normalized, penalty, received)
         graph = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        self.penalty = penalty if graph else penalty.detach().requires_grad_()
+        self.penalty_leaf = None if graph else penalty.detach().requires_grad_()
+        self.penalty = penalty if graph else self.penalty_leaf
         return normalized
 
     def normalize_by(self, rows: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
@@ -122,17 +123,17 @@ class RegularizedBatchNorm(BatchNorm):
 
 
 def norm_penalty(model: nn.Module) -> Tensor:
-    """The sum of the penalties that the norms of a model have found in their last training passes; 0 without one.
+    """The sum of the penalties that the norms of a model have found in their last training passes; 0 without one, and
+    when it was taken already.
 
     It is to be added to a loss that is summed over tokens, before its backward pass, once for each pass::
 
         loss = F.cross_entropy(logits, target, reduction="sum") + norm_penalty(model)
         (loss / number_of_tokens).backward()
     """
-    norms = [module for module in model.modules() if getattr(module, "penalty", None) is not None]
     total = torch.zeros(())
-    for norm in norms:
-        total = total + norm.penalty
-        if not norm.penalty.is_leaf:  # its graph is not kept for longer than the loss
-            norm.penalty = norm.penalty.detach()
+    for norm in model.modules():
+        if getattr(norm, "penalty", None) is not None:
+            total = total + norm.penalty
+            norm.penalty = None  # or a layer that the next pass drops would count again
     return total

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..functional import reference_rivals
+from ..functional.affine import normalize_by_constants
 from ..functional.group_scaling import scaled_rows
 from ..functional.masking import zero_padding
 from ..kernels.plain import at_least_float32
@@ -79,20 +80,18 @@ class RepBatchNorm(BatchNorm):
         mean, variance = statistics
         return [mean, variance * (count / (count - 1).clamp(min=1))]
 
-    def with_shortcut(self, output: Tensor, rows: Tensor, padding: Tensor | None) -> Tensor:
-        """BatchNorm's output (..., C), float32 or wider, plus α s."""
-        scaled = scaled_rows(rows, padding, self.group_scaling, self.eps).view(rows.shape)
-        return output + at_least_float32(self.alpha) * scaled
-
     def normalize(self, rows: Tensor, padding: Tensor | None, *observed: Tensor) -> Tensor:
         """The training forward pass, differentiable."""
         output = super().normalize(at_least_float32(rows), padding, *observed)
-        return self.with_shortcut(output, rows, padding).to(rows.dtype)
+        scaled = scaled_rows(rows, padding, self.group_scaling, self.eps).view(rows.shape)
+        return (output + at_least_float32(self.alpha) * scaled).to(rows.dtype)
 
-    def normalize_by(self, rows: Tensor, *statistics: Tensor) -> Tensor:
-        """Evaluation: y = γ ⊙ (x − μ)/√(σ² + ε) + β + α x."""
-        output = super().normalize_by(at_least_float32(rows), *statistics)
-        return self.with_shortcut(output, rows, None).to(rows.dtype)
+    def normalize_by(self, rows: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """Evaluation: y = γ ⊙ (x − μ)/√(σ² + ε) + β + α x, in one pass by γ + α √(σ² + ε) and β + α μ."""
+        alpha = at_least_float32(self.alpha)
+        weight = alpha * (variance + self.eps).sqrt() + (1 if self.weight is None else self.weight)
+        bias = alpha * mean if self.bias is None else alpha * mean + self.bias
+        return normalize_by_constants(rows, mean, variance, weight, bias, self.eps, self.group_scaling)
 
 
 class ProgressiveRepBatchNorm(UpdateCounter, RepBatchNorm):

@@ -101,6 +101,13 @@ def test_evaluation_and_padding_alone_have_none():
     assert not norm_penalty(model).requires_grad
 
 
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_layer_that_a_pass_drops_adds_nothing(reentrant):
+    norm = build()[1]
+    checkpoint(norm, torch.randn(4, 6, requires_grad=True), use_reentrant=reentrant)
+    assert norm_penalty(norm).item() > 0 == norm_penalty(norm).item()
+
+
 def test_a_copy_has_none():
     model = build()
     model(torch.randn(4, 6))
