@@ -52,9 +52,10 @@ docs: $(INSTALLED) ## the documentation as a site, in site/; a warning is an err
 	$(CONSTRAINED) --quiet --no-build-isolation --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet
 
-lint: $(INSTALLED) ## ruff and shellcheck
+lint: $(INSTALLED) ## ruff, mypy and shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/shellcheck -x scripts/*.sh .ci/run
 
 format: $(INSTALLED) ## let ruff rewrite what it can

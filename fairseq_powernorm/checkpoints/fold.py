@@ -114,6 +114,7 @@ def norm_of(name: str, spec: NormSpec, model: dict[str, Tensor]) -> BatchStatist
     if "weight" not in tensors:
         raise ValueError(f"the model has no {name}.weight")
     norm = build_from_spec(spec, tensors["weight"].numel()).double().eval()
+    assert isinstance(norm, BatchStatisticsNorm)  # others have a reason to stay
     try:
         norm.load_state_dict(tensors)
     except RuntimeError as error:

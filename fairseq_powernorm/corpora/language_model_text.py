@@ -96,7 +96,7 @@ CORPORA = {
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     """A file's bytes, unpacked if its name ends in ``.gz``.
 
     Raises:
@@ -109,7 +109,9 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         raise ValueError(f"{path}: damaged, or not gzip ({error})") from None
 
 
-def write_split(stream: IO[bytes], path: Path, source: Path, md5: str | None, tokens: int | None) -> None:
+def write_split(
+    stream: IO[bytes] | gzip.GzipFile, path: Path, source: Path, md5: str | None, tokens: int | None
+) -> None:
     """Copies a split's text and checks the copy before it has its name.
 
     Raises:
@@ -188,6 +190,7 @@ def write_text(corpus: Corpus, destination: str | Path, source: str | Path | Non
             with opened(path) as stream:
                 write_split(stream, destination / f"{split}.txt", path, corpus.md5.get(split), corpus.tokens.get(split))
         return
+    assert corpus.archive is not None  # a corpus without has files, which were found or fetched
     archive = fetch(corpus.archive, destination / "archives", source)
     try:
         with zipfile.ZipFile(archive) as packed:

@@ -1,16 +1,9 @@
 """The flags of norms, and how they become norm specifications."""
 
 import argparse
+from typing import Any
 
-from ..norms.registry import (
-    FOLDED,
-    NORMS,
-    available_norms,
-    build_from_spec,
-    declarations,
-    norms_with,
-    settings_of,
-)
+from ..norms.registry import FOLDED, NORMS, available_norms, build_from_spec, declarations, norms_with, settings_of
 from ..norms.spec import DECODER_SITES, ENCODER_SITES, NormSpec, StackSpec
 from .own import OWN_FLAGS, add_own_flags, own_values, resolve_own_flags
 from .values import AUTO, FlagError, decay, epsilon, groups, interval, updates
@@ -192,7 +185,8 @@ def chosen_norms(args) -> set[str]:
     """The names of the norms that the flags choose for any site."""
     sites = ((stack, site) for stack in stacks_of(args) for site in SITES[stack])
     unbuilt = ("output",) if args.norm_position == "post" else ()
-    return {name_of(args, *each) for each in sites if each[1] not in unbuilt} - {None}
+    names = (name_of(args, *each) for each in sites if each[1] not in unbuilt)
+    return {name for name in names if name is not None}
 
 
 def unused_flags(args) -> list[str]:
@@ -296,4 +290,5 @@ def stack_spec(args, stack: str) -> StackSpec:
         stack: ``encoder`` or ``decoder``.
     """
     left_out = ("cross_attn",) if getattr(args, "no_cross_attention", False) else ()
-    return StackSpec(**{site: site_spec(args, stack, site) for site in SITES[stack] if site not in left_out})
+    specs: dict[str, Any] = {site: site_spec(args, stack, site) for site in SITES[stack] if site not in left_out}
+    return StackSpec(**specs)

@@ -72,6 +72,7 @@ def resolve_own_flags(args, chosen: set[str]) -> None:
         if not chosen & set(own.norms):
             setattr(args, flag, own.default)
         elif length:
+            assert setting.share_of_training is not None  # otherwise it takes no auto
             setattr(args, flag, round(setting.share_of_training * length))
         elif setting.otherwise is None:
             raise FlagError(f"--{flag.replace('_', '-')} auto is a share of --max-update, which is not given")

@@ -103,7 +103,7 @@ class ResNet20(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) → logits (B, classes)."""

@@ -14,6 +14,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -137,7 +138,7 @@ def study(
     return rows, bounds
 
 
-def write_study(folder: Path, norms: Sequence[str], images: Images, force: bool, **settings: float) -> list[Path]:
+def write_study(folder: Path, norms: Sequence[str], images: Images, force: bool, **settings: Any) -> list[Path]:
     """Makes ``smoothness_NORM.csv`` for every norm (``bound_power.csv`` for ``power``); what is there is kept.
 
     Args:

@@ -79,15 +79,15 @@ def learning_rate(settings: Settings, epoch: int) -> float:
 def build_model(settings: Settings) -> ResNet20:
     """The network at its start."""
     torch.manual_seed(settings.seed)
-    decays = {"alpha_fwd": settings.alpha, "alpha_bwd": settings.alpha}
-    return ResNet20(settings.norm, **decays, warmup_updates=settings.warmup_updates)
+    alpha, warmup_updates = settings.alpha, settings.warmup_updates
+    return ResNet20(settings.norm, alpha_fwd=alpha, alpha_bwd=alpha, warmup_updates=warmup_updates)
 
 
 def set_num_updates(model: nn.Module, updates: int) -> None:
     """Tells the norms how many updates are done."""
     for module in model.modules():
-        if hasattr(module, "set_num_updates"):
-            module.set_num_updates(updates)
+        if callable(tell := getattr(module, "set_num_updates", None)):
+            tell(updates)
 
 
 def recording(recorder: NormRecorder | None, update: OneUpdate, number: int) -> contextlib.AbstractContextManager:

@@ -46,7 +46,7 @@ class BatchStatisticsNorm(RunningStatistics):
     observed_scalars: ClassVar[int] = 1
     update: "OneUpdate | None" = None
     gathered: "GatheredStatistics | None" = None
-    _observed: tuple[Tensor, ...] | None
+    _observed: tuple[Tensor | None, tuple[Tensor, ...] | None] | None
     _observed_in_graph: tuple[Tensor, ...]
 
     def __init__(

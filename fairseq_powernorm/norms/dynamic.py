@@ -45,8 +45,8 @@ class DynamicTanh(TokenNorm):
         """
         super().__init__(channels, **options)
         self.take_settings(alpha=alpha)
-        factory = {"device": options.get("device"), "dtype": options.get("dtype")}
-        self.alpha = nn.Parameter(torch.full((1,), float(alpha), **factory))
+        device, dtype = options.get("device"), options.get("dtype")
+        self.alpha = nn.Parameter(torch.full((1,), float(alpha), device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
         """Puts γ at 1, β at 0 and every scalar at its start."""

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -108,8 +109,8 @@ def _settings(norm: nn.Module) -> dict[str, Any]:
         eps = torch.finfo(torch.get_default_dtype()).eps  # as F.rms_norm has it where none is given
     if eps is not None:
         settings["eps"] = eps
-    if getattr(norm, "momentum", None) is not None:
-        settings["alpha_fwd"] = 1 - norm.momentum
+    if (momentum := getattr(norm, "momentum", None)) is not None:
+        settings["alpha_fwd"] = 1 - momentum
     return settings
 
 
@@ -133,7 +134,8 @@ def _normalizes(
             return None, 0.0
         tolerance = 1e-3 if torch.finfo(weight.dtype).bits > 16 else 5e-2
         shift = 0 if bias is None else bias
-        for normalize, offset in itertools.product((F.layer_norm, F.rms_norm), (0.0, 1.0)):
+        functions: tuple[Callable[..., Tensor], ...] = (F.layer_norm, F.rms_norm)
+        for normalize, offset in itertools.product(functions, (0.0, 1.0)):
             expected = normalize(tokens, weight.shape, weight + offset, eps=eps) + shift
             if found.shape == expected.shape and torch.allclose(found, expected, tolerance, tolerance):
                 return "token", offset

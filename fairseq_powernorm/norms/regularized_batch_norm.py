@@ -1,6 +1,6 @@
 """RegularizedBN (Wang et al. 2022): BatchNorm that keeps the batch's statistics near the running ones by a penalty."""
 
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +45,8 @@ class RegularizedBatchNorm(BatchNorm):
         "variance_weight": positive_number("weight of the penalty on the variance", zero=True),
     }
     observed_vectors = 4
-    penalty = None
-    penalty_leaf = None
+    penalty: Tensor | None = None
+    penalty_leaf: Tensor | None = None
 
     def __init__(
         self,
@@ -131,9 +131,9 @@ def norm_penalty(model: nn.Module) -> Tensor:
         loss = F.cross_entropy(logits, target, reduction="sum") + norm_penalty(model)
         (loss / number_of_tokens).backward()
     """
+    norms: list[Any] = [module for module in model.modules() if getattr(module, "penalty", None) is not None]
     total = torch.zeros(())
-    for norm in model.modules():
-        if getattr(norm, "penalty", None) is not None:
-            total = total + norm.penalty
-            norm.penalty = None  # or a layer that the next pass drops would count again
+    for norm in norms:
+        total = total + norm.penalty
+        norm.penalty = None  # or a layer that the next pass drops would count again
     return total

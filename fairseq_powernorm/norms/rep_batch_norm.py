@@ -67,8 +67,8 @@ class RepBatchNorm(BatchNorm):
         """
         super().__init__(channels, eps, alpha_fwd, group_scaling, sync, **options)
         self.take_settings(alpha=alpha)
-        factory = {"device": options.get("device"), "dtype": options.get("dtype")}
-        self.alpha = nn.Parameter(torch.full((1,), float(alpha), **factory))
+        device, dtype = options.get("device"), options.get("dtype")
+        self.alpha = nn.Parameter(torch.full((1,), float(alpha), device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
         """Puts γ at 1, β at 0, α and every statistic at its start."""
@@ -127,6 +127,8 @@ class ProgressiveRepBatchNorm(UpdateCounter, RepBatchNorm):
     }
     moved_forward = ("running_mean", "running_var", "num_updates")
     observed_scalars = 2
+    layer_weight: nn.Parameter | None
+    layer_bias: nn.Parameter | None
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ class RunningStatistics(TokenNorm):
         super().__init__(channels, eps, **options)
         device, dtype = options.get("device"), options.get("dtype") or torch.get_default_dtype()
         for name, statistic in self.statistics.items():
-            shape = () if statistic.counter else (channels,)
+            shape: tuple[int, ...] = () if statistic.counter else (channels,)
             if statistic.slots:
                 shape = (getattr(self, statistic.slots), channels)
             start = torch.full(shape, statistic.start, dtype=dtype_for(statistic, dtype), device=device)

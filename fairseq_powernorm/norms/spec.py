@@ -44,10 +44,11 @@ class NormSpec:
 @dataclasses.dataclass(frozen=True)
 class StackSpec:
     """The norms of one stack, encoder or decoder, site by site; ``cross_attn`` is None without cross-attention,
-    ``ffn_inner``, between the feed-forward block's two linear layers, wherever there is no norm."""
+    ``output`` where the stack has none, ``ffn_inner``, between the feed-forward block's two linear layers, wherever
+    there is no norm."""
 
     self_attn: NormSpec
     ffn: NormSpec
-    output: NormSpec
+    output: NormSpec | None
     cross_attn: NormSpec | None = None
     ffn_inner: NormSpec | None = None

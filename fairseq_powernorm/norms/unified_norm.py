@@ -63,6 +63,9 @@ class UnifiedNorm(UpdateCounter, SquareMeanNorm):
     moved_forward = ("running_square_mean", "square_mean_window", "num_updates", "num_outliers")
     observed_vectors = 2
     observed_scalars = 3
+    gradient_projection: Tensor
+    square_mean_window: Tensor
+    gradient_window: Tensor
     correction_start = 0  # if later than the warm-up: the call after which the gradient is corrected by r
 
     def __init__(

@@ -110,8 +110,8 @@ def one_update(
     update = OneUpdate(loss_scale)
     if num_updates is not None:
         for module in model.modules():
-            if isinstance(module, TokenNorm) and hasattr(module, "set_num_updates"):
-                module.set_num_updates(num_updates)
+            if isinstance(module, TokenNorm) and callable(tell := getattr(module, "set_num_updates", None)):
+                tell(num_updates)
     before = [norm.update for norm in norms]
     for norm in norms:
         norm.update = update

@@ -170,8 +170,8 @@ def question_of(config: DictConfig, folder: Path) -> dict:
     asked = {"train": train_arguments(config, folder), "ranks": config.hardware.devices}
     if is_language_model(config):
         path, windows = folder / "averaged.pt", evaluation_protocols(config).values()
-        sets = [evaluate_arguments(config, path, name, each) for name in config.recipe.test_sets for each in windows]
-        return {**asked, "texts": sets}
+        texts = [evaluate_arguments(config, path, name, each) for name in config.recipe.test_sets for each in windows]
+        return {**asked, "texts": texts}
     sets = {}
     for test_set in config.recipe.test_sets:
         arguments = generate_arguments(config, folder / "averaged.pt", test_set)

@@ -110,7 +110,7 @@ def print_plan(plan: Plan) -> None:
 class Executor:
     """Carries out plans; when it is told to stop, what it has started ends, with all that that has started."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.started: set[subprocess.Popen] = set()
         self.stopped = False
         self.lock = threading.Lock()

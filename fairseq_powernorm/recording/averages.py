@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ def _files(folder: Path) -> list[tuple[int, Path]]:
 
 def save(folder: Path, updates: int, sites: Sequence["Site"]) -> None:
     """Writes the averages as they are after a number of updates; old files go."""
-    arrays = {site.key: torch.stack(site.averages).cpu().numpy() for site in sites}
+    arrays: dict[str, Any] = {site.key: torch.stack(site.averages).cpu().numpy() for site in sites}
     with atomic_write(folder / AVERAGES / f"update{updates}.npz", "wb") as stream:
         np.savez(stream, **arrays)
     for _, path in _files(folder)[:-KEPT]:

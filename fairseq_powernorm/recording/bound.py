@@ -63,6 +63,7 @@ class BoundObserver:
 
     def _compare(self, name: str) -> Callable:
         def hook(norm: PowerNorm, grad_input: tuple[Tensor, ...], grad_output: tuple[Tensor, ...]) -> None:
+            assert norm.weight is not None
             rows, root = self._seen[name]
             normalized, g = rows / root, grad_output[0].double() * norm.weight.detach().double()
             own = g.square().mean(dim=0).sqrt() / normalized.square().mean(dim=0).clamp(min=1e-300).sqrt()

@@ -88,7 +88,8 @@ class NormRecorder:
             for name, norm in norms.items()
         }
         description = {"run": None if run is None else dict(run), "interval": interval, "norms": kinds}
-        self.folder, self._record = Path(folder), None
+        self.folder = Path(folder)
+        self._record: Record | None = None
         self._open(description, updates)
         self._under: UpdateUnderWay | None = None
         self._handles = []

@@ -56,7 +56,7 @@ def read_further_perplexities(folder: Path, main: Perplexity) -> dict[str, Perpl
     return {score.protocol: score for score in map(read_perplexity, sorted(folder.glob("score.*.json")))}
 
 
-def check_alike(runs: Sequence[Run], test_set: str) -> None:
+def check_alike(runs: Sequence[Run[Perplexity]], test_set: str) -> None:
     """Raises ``ValueError`` unless all runs were scored on as many tokens in the same way."""
     for protocol in {name for run in runs for name in run.further_scores[test_set]} | {None}:
         scored = [run for run in runs if protocol is None or protocol in run.further_scores[test_set]]
@@ -70,7 +70,7 @@ def check_alike(runs: Sequence[Run], test_set: str) -> None:
 
 
 def build_rows(
-    runs: Sequence[Run], test_set: str, baseline: str = "layer", published: Published | None = None
+    runs: Sequence[Run[Perplexity]], test_set: str, baseline: str = "layer", published: Published | None = None
 ) -> list[PerplexityRow]:
     """One row per norm for one text, in the order of all tables.
 
@@ -83,7 +83,7 @@ def build_rows(
     Raises:
         ValueError: runs that are not scored alike.
     """
-    norms: dict[str, dict[int, Run]] = {}
+    norms: dict[str, dict[int, Run[Perplexity]]] = {}
     for run in sorted(runs, key=lambda run: (rank(run.norm), run.seed)):
         if test_set in run.scores:
             norms.setdefault(run.norm, {})[run.seed] = run
@@ -96,6 +96,7 @@ def build_rows(
         compared = {} if norm == baseline else norms.get(baseline, {})
         differences = [values[seed] - compared[seed].scores[test_set].perplexity for seed in seeds if seed in compared]
         windows = [run.further_scores[test_set].get("context") for run in seeds.values()]
+        in_context = [window.perplexity for window in windows if window is not None]
         rows.append(
             PerplexityRow(
                 test_set=test_set,
@@ -103,7 +104,7 @@ def build_rows(
                 seeds=tuple(seeds),
                 perplexity=Spread.of([*values.values()]),
                 difference=statistics.fmean(differences) if differences else None,
-                context=None if None in windows else Spread.of([window.perplexity for window in windows]),
+                context=None if None in windows else Spread.of(in_context),
                 updates=statistics.fmean(run.updates for run in seeds.values()),
                 train_seconds=statistics.fmean(run.train_seconds for run in seeds.values()),
                 published=published.bleu.get(norm) if published and published.test_set == test_set else None,
@@ -122,7 +123,7 @@ def cell(spread: Spread | None) -> str:
 
 def to_markdown(
     tables: dict[str, list[PerplexityRow]],
-    runs: Sequence[Run],
+    runs: Sequence[Run[Perplexity]],
     baseline: str = "layer",
     command: str = "",
     published: Published | None = None,

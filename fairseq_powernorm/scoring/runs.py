@@ -11,9 +11,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from .bleu import Score, read_score
+from .perplexity import Perplexity
 from .protocols import protocol_named, text_suffix
 
 logger = logging.getLogger(__name__)
@@ -30,8 +31,11 @@ RUN_FIELDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
+AnyScore = TypeVar("AnyScore", Score, Perplexity)
+
+
 @dataclass(frozen=True)
-class Run:
+class Run(Generic[AnyScore]):
     """A finished run: what its ``run.json`` says, and its scores.
 
     Attributes:
@@ -49,14 +53,14 @@ class Run:
     commit: str
     hardware: str
     versions: dict[str, str]
-    scores: dict[str, Score]
-    further_scores: dict[str, dict[str, Score]] = field(default_factory=dict)
+    scores: dict[str, AnyScore]
+    further_scores: dict[str, dict[str, AnyScore]] = field(default_factory=dict)
 
-    def score(self, test_set: str, protocol: str | None = None) -> Score:
+    def score(self, test_set: str, protocol: str | None = None) -> AnyScore:
         """The score by the main protocol (None) or by a further one."""
         return self.scores[test_set] if protocol is None else self.further_scores[test_set][protocol]
 
-    def reference_path(self, test_set: str, protocol: str | None = None) -> Path:
+    def reference_path(self: "Run[Score]", test_set: str, protocol: str | None = None) -> Path:
         """The reference that a score is from: each kind of text, tokenised or detokenised, has its own."""
         suffix = text_suffix(self.score(test_set, protocol).settings, self.scores[test_set].settings)
         return self.folder / test_set / f"reference{suffix}.txt"

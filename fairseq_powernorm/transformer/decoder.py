@@ -20,7 +20,7 @@ class PowerNormTransformerDecoder(TransformerDecoderBase):
         self,
         cfg,
         dictionary,
-        embed_tokens: nn.Embedding,
+        embed_tokens: nn.Module,
         spec: StackSpec,
         no_encoder_attn: bool = False,
         output_projection: nn.Module | None = None,
@@ -38,7 +38,8 @@ class PowerNormTransformerDecoder(TransformerDecoderBase):
             cfg, dictionary, embed_tokens, no_encoder_attn=no_encoder_attn, output_projection=output_projection
         )
         if self.layer_norm is not None:
-            self.layer_norm = build_from_spec(spec.output, cfg.decoder.embed_dim)
+            assert spec.output is not None
+            self.layer_norm: nn.Module | None = build_from_spec(spec.output, cfg.decoder.embed_dim)
 
     def build_decoder_layer(self, cfg, no_encoder_attn: bool = False) -> nn.Module:
         """Builds one layer with norms of its own."""

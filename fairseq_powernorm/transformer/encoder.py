@@ -25,7 +25,8 @@ class PowerNormTransformerEncoder(TransformerEncoderBase):
         self.spec, self.layers_built = spec, 0  # before super().__init__, which builds the layers
         super().__init__(cfg, dictionary, embed_tokens, return_fc=return_fc)
         if self.layer_norm is not None:
-            self.layer_norm = build_from_spec(spec.output, embed_tokens.embedding_dim)
+            assert spec.output is not None
+            self.layer_norm: nn.Module | None = build_from_spec(spec.output, embed_tokens.embedding_dim)
 
     def build_encoder_layer(self, cfg) -> nn.Module:
         """Builds one layer with norms of its own."""

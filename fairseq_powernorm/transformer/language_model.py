@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import logging
+from typing import Any, cast
 
 import torch
 from fairseq import utils
@@ -123,7 +124,7 @@ class PowerNormLanguageModel(FairseqLanguageModel):
             ValueError: ``FAIRSEQ_POWERNORM_KERNELS`` asks for what there is not.
         """
         if OmegaConf.is_config(args):  # fairseq-hydra-train's, see hydra_flags
-            args = argparse.Namespace(**OmegaConf.to_container(args, resolve=True))
+            args = argparse.Namespace(**cast(dict[str, Any], OmegaConf.to_container(args, resolve=True)))
         if args.decoder_layers_to_keep:
             args.decoder_layers = len(args.decoder_layers_to_keep.split(","))
         if getattr(args, "max_target_positions", None) is None:

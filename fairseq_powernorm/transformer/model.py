@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from typing import Any, cast
 
 import torch
 from fairseq.models import register_model
@@ -51,7 +52,7 @@ class PowerNormTransformerModel(TransformerModel):
             ValueError: ``FAIRSEQ_POWERNORM_KERNELS`` asks for what there is not.
         """
         if OmegaConf.is_config(args):  # fairseq-hydra-train's, see hydra_flags
-            args = argparse.Namespace(**OmegaConf.to_container(args, resolve=True))
+            args = argparse.Namespace(**cast(dict[str, Any], OmegaConf.to_container(args, resolve=True)))
         device_type = "cuda" if torch.cuda.is_available() and not getattr(args, "cpu", False) else "cpu"
         for stack in ("encoder", "decoder"):
             logger.info("norms of the %s: %s", stack, describe_stack(stack_spec(args, stack)))

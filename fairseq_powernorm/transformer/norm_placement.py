@@ -4,6 +4,7 @@ norm inside the feed-forward block."""
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -48,8 +49,8 @@ def build_layer_norms(spec: StackSpec, cfg, stack_cfg, number: int) -> LayerNorm
     """
     scaled = getattr(cfg, "norm_depth_scaling", False)  # which older checkpoints lack
     sites = [site for site in BLOCKS if getattr(spec, site) is not None]
-    inputs = {site: build_from_spec(getattr(spec, site), stack_cfg.embed_dim) for site in sites}
-    outputs = {}
+    inputs: dict[str, nn.Module] = {site: build_from_spec(getattr(spec, site), stack_cfg.embed_dim) for site in sites}
+    outputs: dict[str, nn.Module] = {}
     if cfg.norm_position == "peri":
         outputs = {site: build_from_spec(getattr(spec, site), stack_cfg.embed_dim) for site in sites}
     inner = None if spec.ffn_inner is None else build_from_spec(spec.ffn_inner, stack_cfg.ffn_embed_dim)
@@ -87,7 +88,8 @@ class PlacedNorms(nn.Module):
                 getattr(self, BLOCKS[site]).register_forward_hook(hook)
         if norms.ffn_inner is not None:
             self.ffn_inner_layer_norm = norms.ffn_inner
-            self.stock_activation, self.activation_fn = self.activation_fn, self.normalize_and_activate
+            self.stock_activation = self.activation_fn
+            self.activation_fn: Callable[[Tensor], Tensor] = self.normalize_and_activate
 
     def normalize_and_activate(self, x: Tensor) -> Tensor:
         """The activation of the normalised hidden layer (T, B, F)."""

@@ -35,14 +35,14 @@ def start_as_published(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 1.0, STANDARD_DEVIATION)
     elif isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, 0.0, STANDARD_DEVIATION)
-        if getattr(module, "bias", None) is not None:
-            nn.init.zeros_(module.bias)
+        if (bias := getattr(module, "bias", None)) is not None:
+            nn.init.zeros_(bias)
 
 
 class TensorizedDecoder(PowerNormTransformerDecoder):
     """A decoder of :class:`TensorizedDecoderLayer`; it computes the whole segment anew for every token it generates."""
 
-    def __init__(self, cfg, dictionary, embed_tokens: nn.Module, spec, no_encoder_attn: bool = True):
+    def __init__(self, cfg, dictionary, embed_tokens, spec, no_encoder_attn: bool = True):
         """As :class:`PowerNormTransformerDecoder`; without an encoder. ``layer_norm``, the output norm, exists only
         where ``--decoder-norm-output`` names one."""
         super().__init__(cfg, dictionary, embed_tokens, spec, no_encoder_attn=no_encoder_attn)

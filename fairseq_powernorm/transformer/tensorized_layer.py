@@ -6,7 +6,7 @@ from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 
 from ..functional.multilinear_attention import causal_scores, combine, reversed_sinusoids
-from ..norms.token_norm import TokenNorm, hand_padding_mask
+from ..norms.token_norm import hand_padding_mask
 
 
 class MultilinearAttention(nn.Module):
@@ -20,6 +20,8 @@ class MultilinearAttention(nn.Module):
             held).
         content_bias, position_bias: u and t (R,), which all layers of a model share.
     """
+
+    sinusoids: Tensor
 
     def __init__(self, channels: int, rank: int, cores: int, positions: int, dropout: float):
         """Args:
@@ -65,7 +67,7 @@ class TensorizedDecoderLayer(nn.Module):
         final_layer_norm: the norm of the feed-forward block.
     """
 
-    def __init__(self, cfg, self_attn_norm: TokenNorm, ffn_norm: TokenNorm):
+    def __init__(self, cfg, self_attn_norm: nn.Module, ffn_norm: nn.Module):
         """Args:
         cfg: fairseq's TransformerConfig, with the flags of :mod:`.tensorized_language_model`.
         self_attn_norm: norm of ``cfg.decoder.embed_dim`` channels.
