@@ -25,8 +25,8 @@ def test_any_torch_model(package, root, optional_package):
     assert ran == {None: 5, "transformers": 2, "timm": 1}[package]
 
 
-def test_readme_norm_as_a_module(root):
-    code = [code for code in snippets((root / "README.md").read_text(encoding="utf-8")) if "build_norm" in code]
+def test_a_norm_as_a_module(root):
+    code = [code for code in snippets((root / "docs" / "norms.md").read_text(encoding="utf-8")) if "build_norm" in code]
     assert code
     for each in code:
-        exec(compile(each, "README.md", "exec"), {})
+        exec(compile(each, "docs/norms.md", "exec"), {})

@@ -1,4 +1,4 @@
-"""Prints the table of norms for README: ``python -m fairseq_powernorm.norms``."""
+"""Prints the table of norms for docs/norms.md: ``python -m fairseq_powernorm.norms``."""
 
 import sys
 

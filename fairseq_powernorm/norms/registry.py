@@ -171,7 +171,7 @@ def _describe(spec: NormSpec) -> str:
 
 
 def markdown_table() -> str:
-    """The table of norms, for documents; README's is compared with it."""
+    """The table of norms; that of docs/norms.md is compared with it."""
     lines = ["| name | training, forward | training, backward | evaluation |", "|---|---|---|---|"]
     for name, declared in declarations().items():
         lines.append(f"| `{name}` | {declared.training} | {declared.gradient} | {declared.evaluation} |")

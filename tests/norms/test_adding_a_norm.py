@@ -144,7 +144,7 @@ def insert(path, before, text):
 
 def add_by_the_steps(scratch, steps):
     """Does what CONTRIBUTING says, file by file; gives the files that were written."""
-    reference, module, registry, config, readme, changelog = (
+    reference, module, registry, config, table, changelog = (
         scratch / step.replace("rms_norm", STEM).replace("/rms.", f"/{NAME}.") for step in steps
     )
     reference.write_text(reference.read_text("utf-8").rstrip() + "\n" + REFERENCE, encoding="utf-8")
@@ -153,7 +153,7 @@ def add_by_the_steps(scratch, steps):
     insert(registry, "        PNV,\n", "        CentreNorm,\n")
     rms = (scratch / steps[3]).read_text(encoding="utf-8")
     config.write_text(rms.replace("rms", NAME), encoding="utf-8")
-    insert(readme, "| `pn-v` |", f"| `{NAME}` | x − μ_B | exact | running μ |\n")
+    insert(table, "| `pn-v` |", f"| `{NAME}` | x − μ_B | exact | running μ |\n")
     insert(changelog, "### Fixed\n", f"- `--norm-type {NAME}`.\n\n")
 
 
@@ -164,7 +164,8 @@ def test_a_norm_that_is_added_by_the_steps_passes(root, steps, tmp_path):
     left_out = shutil.ignore_patterns("__pycache__")
     for folder in ("fairseq_powernorm", "configs", "tests/norms", "tests/benchmarks", "benchmarks"):
         shutil.copytree(root / folder, scratch / folder, ignore=left_out)
-    for file in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/conftest.py"):
+    for file in ("pyproject.toml", "docs/norms.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/conftest.py"):
+        (scratch / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / file, scratch / file)
     for file in ("tests/flags/test_norm_flags.py", "tests/test_layering.py"):
         (scratch / file).parent.mkdir(parents=True, exist_ok=True)

@@ -39,9 +39,9 @@ def test_declarations_are_complete_and_tell_norms_apart():
     )
 
 
-def test_readme_has_the_table_of_norms(root):
+def test_the_documents_have_the_table_of_norms(root):
     """``python -m fairseq_powernorm.norms`` prints it."""
-    assert markdown_table() in (root / "README.md").read_text(encoding="utf-8")
+    assert markdown_table() in (root / "docs" / "norms.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", available_norms())
