@@ -62,8 +62,8 @@ class PowerNorm(SquareMeanNorm):
         """Args:
             channels: C ≥ 1.
             eps: ε > 0.
-            alpha_fwd: decay of ψ² in [0, 1), per training forward pass.
-            alpha_bwd: decay of ν in [0, 1), per backward pass.
+            alpha_fwd: decay of ψ² in [0, 1), per update (per training forward pass outside of ``one_update``).
+            alpha_bwd: decay of ν in [0, 1), per update (per backward pass outside of ``one_update``).
             warmup_updates: optimizer updates ≥ 0 during which the batch's own ψ_B is used.
             group_scaling: G ≥ 0 groups of channels, G dividing C, that each token is scaled by first; 0 leaves it out.
             sync: statistics over all ranks of the process group.

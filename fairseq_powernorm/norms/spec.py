@@ -16,8 +16,8 @@ class NormSpec:
     Attributes:
         name: a name of :func:`fairseq_powernorm.available_norms`.
         eps: ε, added to a variance or a quadratic mean before the root.
-        alpha_fwd: decay in [0, 1) of the running statistics (ψ², or μ and σ²), per training forward pass.
-        alpha_bwd: decay in [0, 1) of ν, per backward pass.
+        alpha_fwd: decay in [0, 1) of the running statistics (ψ², or μ and σ²), per update.
+        alpha_bwd: decay in [0, 1) of ν, per update.
         warmup_updates: optimizer updates during which ``power`` normalises by the batch (forward calls for
             ``power-released``).
         group_scaling: groups of channels of the per-token scaling in front of the norm; 0 leaves it out.

@@ -54,7 +54,7 @@ class UnifiedNorm(UpdateCounter, SquareMeanNorm):
         "window": whole_number("updates whose quadratic means are averaged; 1: PN-V with an approximate ν", minimum=1),
         "backward_window": whole_number("the same for the backward pass; 0: as many"),
         "warmup_updates": whole_number(
-            "go by the batch alone in updates before this one (-released: forward calls)",
+            "use the batch's own statistics in updates before this one (-released: forward calls)",
             share_of_training=0.04,
             otherwise=4000,
         ),

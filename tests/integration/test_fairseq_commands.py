@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fairseq_powernorm import available_norms
 from fairseq_powernorm.checkpoints.average import average_checkpoints
 from fairseq_powernorm.checkpoints.fold import fold_checkpoint
 from fairseq_powernorm.checkpoints.io import load_checkpoint, save_checkpoint
@@ -206,7 +207,7 @@ def test_a_data_folder_without_dictionaries_ends_with_one_line(commands, corpus,
     [
         (
             ["--arch", "powernorm_tiny", "--norm-type", "instance"],
-            "(choose from layer, rms, batch, pn-v, power, power-",
+            f"(choose from {', '.join(available_norms())}",
         ),
         (["--arch", "powernorm_huge"], "powernorm_iwslt_de_en"),
         (

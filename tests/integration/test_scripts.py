@@ -126,7 +126,7 @@ def test_an_unknown_option_ends_with_one_line(commands, root, name):
         ("run_recipe", ["--recipe", "demo_de_en", "--norms", "layer,layer"], "--norms names one twice"),
         ("run_recipe", ["--recipe", "demo_de_en", "--seeds", "1,2,01"], "--seeds names one twice"),
         ("recalibration_study", ["--recipe", "x", "--batches", "0"], "--batches takes a number above 0, got 0"),
-        ("recalibration_study", ["--recipe", "x", "--runs", "/nowhere"], "/nowhere/x holds no run with running"),
+        ("recalibration_study", ["--recipe", "demo_de_en", "--runs", "/no"], "/no/demo_de_en holds no run with runn"),
         ("batch_size_study", ["--recipe", "demo_de_en", "--passes", "0"], "--passes takes numbers above 0"),
         ("batch_size_study", ["--recipe", "demo_de_en", "--passes", "3"], "3 passes do not divide an update of 800"),
     ],
