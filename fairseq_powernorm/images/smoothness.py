@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..files import atomic_write, run_command_line
+from ..norms.power_norm import PowerNorm
 from ..norms.registry import available_norms
 from ..norms.update import one_update
 from ..recording import bound
@@ -111,7 +112,7 @@ def study(
     torch.manual_seed(seed)
     model = ResNet20(norm)
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=1e-4)
-    observer = bound.BoundObserver(model) if norm == "power" else None
+    observer = bound.BoundObserver(model) if norm == PowerNorm.declaration.name else None
     whose = f"{len(images)} of {images.source}"
     rows: list[dict] = []
     bounds: list[dict] = []
@@ -150,7 +151,11 @@ def write_study(folder: Path, norms: Sequence[str], images: Images, force: bool,
     """
     paths = []
     for norm in norms:
-        kind, columns = ("bound", ("step", *bound.COLUMNS, "images")) if norm == "power" else ("smoothness", COLUMNS)
+        kind, columns = (
+            ("bound", ("step", *bound.COLUMNS, "images"))
+            if norm == PowerNorm.declaration.name
+            else ("smoothness", COLUMNS)
+        )
         paths.append(path := folder / f"{kind}_{norm}.csv")
         if path.exists() and not force:
             logger.info("%s is there already", path)
