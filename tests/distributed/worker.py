@@ -45,6 +45,8 @@ def train(models, norm, rank, ranks):
     """The losses of 20 updates and the state behind them."""
     legacy = ranks == 3
     flags = ["--norm-type", norm, "--decoder-norm-type", norm, "--norm-sync", "--norm-warmup-updates", "5"]
+    flags += ["--norm-rep-batch-alpha", "0.1", "--norm-progressive-rep-batch-alpha", "0.1"]  # at 1 activations blow up
+    flags += ["--norm-progressive-rep-batch-updates", "15"]
     off = [f"--{kind}dropout" for kind in ("", "attention-", "activation-")]
     model = models.build(*flags, *(word for name in off for word in (name, "0"))).double()
     parallel = model
