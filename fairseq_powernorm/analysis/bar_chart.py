@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = ("test_set", "norm", "bleu_mean", "bleu_standard_deviation")  # what is drawn; the CSV has more
 COLORS = {name: declared.color for name, declared in declarations().items()}
-OTHER_COLOR = "#CC79A7"
+OTHER_COLOR = "#661100"
 DOTS_PER_INCH = 150
 
 
