@@ -165,6 +165,12 @@ def published(config: DictConfig) -> list[str]:
     return ["--published", listed, "--published-source", figures.source, *test_set, *notes]
 
 
+def list_recipes(options: Options) -> None:
+    """Lists the recipes: what each is, whether its data is prepared, the room that a run takes."""
+    for name in choices("recipe"):
+        sys.stdout.write(recipes.describe_recipe(name))
+
+
 def curves(options: Options) -> None:
     """Draws training and validation loss of a recipe's runs by update, as CSV and chart; runs may be under way yet."""
     from ..analysis import curves
@@ -262,6 +268,7 @@ def make_parser() -> Parser:
             add(verb, one_run, f"run {single}", recipe={"required": False}, hardware=cpu)
     setting = option("a setting of recalibrate, generate or score; may be repeated")
     add("second-ending", second_ending, "run into override", run=needed, into=needed, override=setting)
+    add("list", list_recipes, "")
     add("table", table, "recipe runs output command override", "PREFIX.md, .csv and .png (default RUNS/RECIPE/table)")
     add("curves", curves, "recipe runs output", "PREFIX.csv and .png (default RUNS/RECIPE/curves)")
     made = "PREFIX_figureN….png and .csv (default RUNS/RECIPE/figures/paper)"

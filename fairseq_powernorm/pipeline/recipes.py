@@ -1,6 +1,7 @@
 """The plans of whole recipes and of the studies: which steps lead from raw text to a table."""
 
 import argparse
+import itertools
 import math
 import os
 import re
@@ -13,7 +14,7 @@ from omegaconf import DictConfig
 
 from ..files import check_room_to_grow
 from .commands import is_language_model, launcher_of, stage_commands
-from .configuration import check_choice, compose_run, run_folder
+from .configuration import CONFIGS, ROOT, check_choice, compose_run, run_folder
 from .inputs import check_average, check_devices
 from .plan import Command, Job, Jobs, Plan, cores
 from .run_folder import load_config, varied
@@ -182,3 +183,15 @@ def plan_recalibration(options: argparse.Namespace, command: str) -> Plan:
     compare += ["--before", str(options.runs / options.recipe), "--after", str(into / options.recipe)]
     compare += ["--output-prefix", str(output), "--title", f"{options.recipe}: {changes}"]
     return [Jobs(tuple(jobs), min(options.jobs or 1, len(jobs))), Command(tuple(compare))]
+
+
+def describe_recipe(name: str) -> str:
+    """What a recipe is, by the comment at the head of its file, whether its data is prepared, and the room of a run."""
+    lines = (CONFIGS / "recipe" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("# "), lines[1:])  # after Hydra's own first line
+    recipe = compose_run(name).recipe
+    prepare = shlex.join(map(str, recipe.prepare))
+    ready = (ROOT / recipe.binarized).is_dir()
+    data = f"{recipe.binarized}, prepared" if ready else f"not prepared yet: {prepare}"
+    words = [*(line.removeprefix("# ") for line in comment), f"data: {data}", f"a run takes {recipe.disk_gb} GB"]
+    return "\n".join([name, *(f"    {line}" for line in words)]) + "\n"

@@ -11,7 +11,7 @@ from fairseq import options
 
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
 from fairseq_powernorm.pipeline import command_line, commands, inputs, recipes
-from fairseq_powernorm.pipeline.configuration import compose_run
+from fairseq_powernorm.pipeline.configuration import choices, compose_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -162,3 +162,16 @@ def test_former_module_names_still_work():
         [sys.executable, "-m", "fairseq_powernorm.launch", "score", "--help"], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0 and "usage: powernorm-run score" in done.stdout
+
+
+def test_the_list_of_recipes(capsys, monkeypatch, tmp_path):
+    """Every recipe with the comment of its file; a recipe's data is there once it was prepared."""
+    monkeypatch.setattr(recipes, "ROOT", tmp_path)
+    (tmp_path / "data-bin" / "multi30k_de_en").mkdir(parents=True)
+    command_line.main(["list"])
+    text = capsys.readouterr().out
+    assert all(f"\n{name}\n    " in f"\n{text}" for name in choices("recipe"))
+    listed = text.partition("multi30k_de_en\n")[2]
+    assert listed.startswith("    Multi30k German -> English: image captions, 29,000 pairs.")
+    assert "data: data-bin/multi30k_de_en, prepared\n    a run takes 0.2 GB\n" in listed
+    assert "data: not prepared yet: scripts/prepare_iwslt14_de_en.sh" in text
