@@ -40,11 +40,13 @@ def data_arguments(config: DictConfig) -> list[str]:
 
 def train_arguments(config: DictConfig, folder: str | Path) -> list[str]:
     """The arguments of ``fairseq-train`` for a run whose checkpoints go to ``folder``/checkpoints, and what its norms
-    see, if the configuration says so, to ``folder``/norm_record."""
+    see and TensorBoard's files, if the configuration says so, to ``folder``/norm_record and ``folder``/tensorboard."""
     words = [*data_arguments(config), *to_arguments(config.train), "--save-dir", str(Path(folder) / "checkpoints")]
     if config.get("record"):
         words += ["--norm-record", str(Path(folder) / RECORD_FOLDER)]
         words += ["--norm-record-interval", str(config.record_interval)]
+    if config.get("track") == "tensorboard":
+        words += ["--tensorboard-logdir", str(Path(folder) / "tensorboard")]
     return words
 
 

@@ -25,6 +25,7 @@ PLAIN_SECTIONS = (
     "hydra",
     "record",
     "record_interval",
+    "track",
 )  # whose overrides do not rename a run
 LONGEST_SUFFIX = 100
 FAIRSEQ = "fairseq"  # of configs/init: what is there without an initialization

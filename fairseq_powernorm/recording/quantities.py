@@ -39,6 +39,8 @@ FORWARD = (
 BACKWARD = tuple(f"gradient_{name}" for name in MOMENTS)
 """‖g_μ‖₂, ‖g_σ²‖₂, ‖g_ψ²‖₂."""
 QUANTITIES = (*FORWARD, *BACKWARD)
+DISCREPANCIES = tuple(name for name in FORWARD if name.endswith("_discrepancy"))
+"""Those that say without a unit how far a batch is from the running statistics."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from ..norms.update import OneUpdate
 from . import averages
 from .quantities import (
     BACKWARD,
+    DISCREPANCIES,
+    QUANTITIES,
     backward_quantities,
     between_sentences,
     forward_quantities,
@@ -55,6 +58,8 @@ class NormRecorder:
     Attributes:
         summed_over: how many target tokens the loss of the passes to come is a sum over: gradients are divided by it,
             and by the update's loss scale.
+        latest: the :data:`~.quantities.DISCREPANCIES` of the update that was written last, each a mean over all norms,
+            for a log; empty where this is not the first rank.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class NormRecorder:
         if not norms:
             raise ValueError(f"{type(model).__name__} has no norm of fairseq_powernorm to record")
         self.interval, self.summed_over = interval, 1.0
+        self.latest: dict[str, float] = {}
         self.sites = {name: sites_of(name, norm) for name, norm in norms.items()}
         kinds = {
             name: f"{norm.declaration.name}: {norm.extra_repr().replace(', sync=True', '')}"  # of the hardware
@@ -218,6 +224,12 @@ class NormRecorder:
                     format_row([*identity, site.norm.channels, int(tokens), *quantities[: -len(BACKWARD)], *gradients])
                 )
         self._record.append(lines)
+        inputs = [
+            values[1:] for rows in gathered for (key, *_), values in rows if sites[key].place == "input" and values[0]
+        ]
+        if inputs:
+            means = dict(zip(QUANTITIES, map(statistics.fmean, zip(*inputs, strict=True)), strict=True))
+            self.latest = {name: means[name] for name in DISCREPANCIES}
 
     @torch.no_grad()
     def average_over_ranks(self) -> None:

@@ -76,3 +76,20 @@ def test_two_ranks_write_one_record(trainings, root, tmp_path, sync):
     if sync:
         tokens = {row["tokens"] for row in first}
         assert max(tokens) > 60  # more than one rank's
+
+
+def test_what_tensorboard_reads(trainings, tmp_path):
+    """Losses, the learning rate, and a mean over the norms of what is recorded."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    flags = [*FLAGS, "--norm-record", tmp_path / "record", "--max-update", "4", "--log-interval", "1"]
+    flags += ["--tensorboard-logdir", tmp_path / "tensorboard"]
+    trainings.train(trainings.configuration(flags), tmp_path / "checkpoints")
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "train_inner")).Reload()
+    found = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert len(found["loss"]) == 4 and found["lr"] == pytest.approx([1e-3] * 4)
+    rows = [row for row in read_record(tmp_path / "record") if row["place"] == "input"]
+    for name in ("mean_discrepancy", "variance_discrepancy", "square_mean_discrepancy"):
+        expected = [np.mean([row[name] for row in rows if row["update"] == update]) for update in range(1, 5)]
+        assert found[f"norm_{name}"] == pytest.approx(expected, abs=1e-5)

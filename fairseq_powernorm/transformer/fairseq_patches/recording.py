@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from fairseq.logging import metrics
 from fairseq.trainer import Trainer
 
 from ...flags.values import FlagError
@@ -43,10 +44,17 @@ def recorder_of(trainer: Trainer) -> NormRecorder | None:
 
 @contextlib.contextmanager
 def recording(trainer: Trainer, update: OneUpdate) -> Iterator[None]:
-    """Within the block the trainer's passes belong to its next update."""
+    """Within the block the trainer's passes belong to its next update. What is recorded is logged too, as a mean over
+    all norms: ``norm_mean_discrepancy`` and the like."""
     recorder = recorder_of(trainer)
-    with contextlib.nullcontext() if recorder is None else recorder.record(update, trainer.get_num_updates() + 1):
+    if recorder is None:
         yield
+        return
+    recorder.latest = {}
+    with recorder.record(update, trainer.get_num_updates() + 1):
+        yield
+    for name, value in recorder.latest.items():
+        metrics.log_scalar(f"norm_{name}", value, round=5)
 
 
 def note_tokens(trainer: Trainer, sample: Any) -> None:
