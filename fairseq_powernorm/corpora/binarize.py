@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ..files import atomic_write, run_command_line
 from .parallel_lines import find_splits, number_of_workers, read_rows
@@ -84,42 +85,70 @@ def check_binary(splits: dict[str, list[Path]], languages: list[str], folder: Pa
             sentences = data_utils.load_indexed_dataset(str(prefix), dictionary)
             if sentences is None:
                 raise ValueError(f"fairseq-preprocess wrote no {prefix}")
-            step, lines = max(1, len(sentences) // LINES_READ_BACK), 0
-            for lines, (line,) in enumerate(read_rows([path]), start=1):
-                words = line.split()
-                if lines > len(sentences) or sentences.sizes[lines - 1] != len(words) + 1:
-                    raise ValueError(f"{path}, line {lines}: fairseq-preprocess read another line there")
-                if (lines - 1) % step == 0:
-                    expected = [*map(dictionary.index, words), dictionary.eos()]
-                    if sentences[lines - 1].tolist() != expected:
-                        raise ValueError(f"{path}, line {lines}: fairseq-preprocess read other words there")
-            if lines != len(sentences):
-                raise ValueError(f"{path} has {lines} lines, {len(sentences)} sentences were made of it")
+            compare_lines(path, sentences, dictionary)
+
+
+def compare_lines(path: Path, sentences: Any, dictionary: Any) -> None:
+    """Compares a text with fairseq's dataset of it: every line's length, and the words of some.
+
+    Raises:
+        ValueError: they differ; the message names the line.
+    """
+    step, lines = max(1, len(sentences) // LINES_READ_BACK), 0
+    for lines, (line,) in enumerate(read_rows([path]), start=1):
+        words = line.split()
+        if lines > len(sentences) or sentences.sizes[lines - 1] != len(words) + 1:
+            raise ValueError(f"{path}, line {lines}: fairseq-preprocess read another line there")
+        expected = [*map(dictionary.index, words), dictionary.eos()]
+        if (lines - 1) % step == 0 and sentences[lines - 1].tolist() != expected:
+            raise ValueError(f"{path}, line {lines}: fairseq-preprocess read other words there")
+    if lines != len(sentences):
+        raise ValueError(f"{path} has {lines} lines, {len(sentences)} sentences were made of it")
+
+
+def run_preprocess(arguments: list[str], destination: Path, log: Path, folder: Path | str | None = None) -> None:
+    """Runs fairseq-preprocess, in ``folder`` if one is given, with as many workers as there are cores.
+
+    Raises:
+        ValueError: it failed; the message has the last line of its log.
+    """
+    # Of N workers fairseq runs N - 1 side by side, and the last one after them.
+    workers = ["--workers", str(2 * number_of_workers())]
+    command = [
+        sys.executable,
+        "-m",
+        "fairseq_cli.preprocess",
+        *arguments,
+        "--destdir",
+        str(destination.absolute()),
+        *workers,
+    ]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "PYTHONUTF8": "1"}
+    with open(log, "wb") as output:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
+        )
+    if done.returncode:
+        last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+        raise ValueError(f"fairseq-preprocess failed, see {log}: {last}")
 
 
 def preprocess(splits: dict[str, list[Path]], languages: list[str], destination: Path, log: Path) -> None:
     """Runs fairseq-preprocess on files of any name: it takes test sets joined by commas, so it gets links to them.
 
     Raises:
-        ValueError: it failed; the message has the last line of its log.
+        ValueError: see :func:`run_preprocess`.
     """
     names = fairseq_names(splits)
     tests = [name for name in names.values() if name.startswith("test")]
-    command = [sys.executable, "-m", "fairseq_cli.preprocess", "--joined-dictionary"]
-    command += ["--source-lang", languages[0], "--target-lang", languages[1]]
-    command += ["--trainpref", "train", "--validpref", "valid", "--testpref", ",".join(tests)]
-    # Of N workers fairseq runs N - 1 side by side, and the last one after them.
-    command += ["--destdir", str(destination.absolute()), "--workers", str(2 * number_of_workers())]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as links, open(log, "wb") as output:
+    arguments = ["--joined-dictionary", "--source-lang", languages[0], "--target-lang", languages[1]]
+    arguments += ["--trainpref", "train", "--validpref", "valid", "--testpref", ",".join(tests)]
+    with tempfile.TemporaryDirectory() as links:
         for split, paths in splits.items():
             for path, language in zip(paths, languages, strict=True):
                 (Path(links) / f"{names[split]}.{language}").symlink_to(path.absolute())
-        environment = {**os.environ, "PYTHONUTF8": "1"}
-        done = subprocess.run(command, cwd=links, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
-        last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
-        raise ValueError(f"fairseq-preprocess failed, see {log}: {last}")
+        run_preprocess(arguments, destination, log, links)
 
 
 def binarize(text: Path, destination: Path, languages: list[str], log: Path) -> None:

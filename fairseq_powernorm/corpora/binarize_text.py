@@ -7,16 +7,13 @@ The dictionary is that of ``train.txt``. The folder appears whole, at the end.
 
 import argparse
 import logging
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from ..files import run_command_line
-from .binarize import LINES_READ_BACK
+from .binarize import compare_lines, run_preprocess
 from .language_model_text import SPLITS
-from .parallel_lines import number_of_workers, read_rows
+from .parallel_lines import read_rows
 from .plain_text import CONTROL_SYMBOLS, FAIRSEQ_SPACES
 
 logger = logging.getLogger(__name__)
@@ -58,16 +55,8 @@ def check_binary(paths: dict[str, Path], folder: Path) -> None:
         lines = data_utils.load_indexed_dataset(str(folder / split), dictionary)
         if lines is None:
             raise ValueError(f"fairseq-preprocess wrote no {folder / split}")
-        step, count = max(1, len(lines) // LINES_READ_BACK), 0
-        for count, (line,) in enumerate(read_rows([path]), start=1):
-            words = line.split()
-            if count > len(lines) or lines.sizes[count - 1] != len(words) + 1:
-                raise ValueError(f"{path}, line {count}: fairseq-preprocess read another line there")
-            if (count - 1) % step == 0 and lines[count - 1].tolist() != [*map(dictionary.index, words), 2]:
-                raise ValueError(f"{path}, line {count}: fairseq-preprocess read other words there")
-        if count != len(lines):
-            raise ValueError(f"{path} has {count} lines, {len(lines)} were made of it")
-        logger.info("%s: %d lines, %d tokens with the ends of lines", split, count, int(lines.sizes.sum()))
+        compare_lines(path, lines, dictionary)
+        logger.info("%s: %d lines, %d tokens with the ends of lines", split, len(lines), int(lines.sizes.sum()))
 
 
 def binarize_text(text: Path, destination: Path, log: Path) -> None:
@@ -86,17 +75,8 @@ def binarize_text(text: Path, destination: Path, log: Path) -> None:
     check_text([*paths.values()])
     unfinished = destination.with_name(f"{destination.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
-    command = [sys.executable, "-m", "fairseq_cli.preprocess", "--only-source", "--destdir", str(unfinished.absolute())]
-    command += [word for split, path in paths.items() for word in (f"--{split}pref", str(path))]
-    # Of N workers fairseq runs N - 1 side by side, and the last one after them.
-    command += ["--workers", str(2 * number_of_workers())]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "wb") as output:
-        environment = {**os.environ, "PYTHONUTF8": "1"}
-        done = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
-        last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
-        raise ValueError(f"fairseq-preprocess failed, see {log}: {last}")
+    prefixes = [word for split, path in paths.items() for word in (f"--{split}pref", str(path))]
+    run_preprocess(["--only-source", *prefixes], unfinished, log)
     check_binary(paths, unfinished)
     shutil.rmtree(destination, ignore_errors=True)
     unfinished.rename(destination)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ..files import check_room_to_grow
+from ..files import check_room_to_grow, read_lines
 from .commands import is_language_model, launcher_of, stage_commands
 from .configuration import CONFIGS, ROOT, check_choice, compose_run, run_folder
 from .inputs import check_average, check_devices
@@ -187,7 +187,7 @@ def plan_recalibration(options: argparse.Namespace, command: str) -> Plan:
 
 def describe_recipe(name: str) -> str:
     """What a recipe is, by the comment at the head of its file, whether its data is prepared, and the room of a run."""
-    lines = (CONFIGS / "recipe" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    lines = read_lines(CONFIGS / "recipe" / f"{name}.yaml")
     comment = itertools.takewhile(lambda line: line.startswith("# "), lines[1:])  # after Hydra's own first line
     recipe = compose_run(name).recipe
     prepare = shlex.join(map(str, recipe.prepare))
