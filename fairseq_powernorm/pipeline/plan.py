@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Command:
-    """A script of ours with its options, run from the repository's root.
+    """A script or a verb of ours with its options, run from :data:`~.configuration.ROOT`.
 
     Attributes:
         words: the command.
@@ -39,12 +39,18 @@ class Command:
         if not self.dry_run:
             yield shlex.join(self.words)
             return
+        command = [*executable(self.words), "--dry-run"]
         done = subprocess.run(
-            [*self.words, "--dry-run"], cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8", check=False
+            command, cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, encoding="utf-8", check=False
         )
         if done.returncode:
             raise ValueError(f"{shlex.join(self.words)} --dry-run failed with status {done.returncode}, see above")
         yield from done.stdout.splitlines()
+
+
+def executable(words: Sequence[str]) -> list[str]:
+    """A command as it is started: ``powernorm-run`` by this Python, and ended together with this process."""
+    return python_module("fairseq_powernorm.pipeline", *words[1:]) if words[0] == "powernorm-run" else list(words)
 
 
 @dataclass(frozen=True)
@@ -125,8 +131,8 @@ class Executor:
             for step in plan:
                 if isinstance(step, Jobs):
                     self._run_jobs(step)
-                elif status := self._run(step.words, step.words, {}):
-                    raise ValueError(f"{step.words[0]} failed with status {status}, see above")
+                elif status := self._run(executable(step.words), step.words, {}):
+                    raise ValueError(f"{shlex.join(step.words[:2])} failed with status {status}, see above")
         except BaseException:
             self.stop()
             raise
@@ -139,8 +145,8 @@ class Executor:
         def run_one(job: Job) -> int:
             slot = free.get()
             try:
-                command = python_module("fairseq_powernorm.pipeline", *job.arguments)
-                return self._run(command, ("powernorm-run", *job.arguments), step.environment_of(slot))
+                shown = ("powernorm-run", *job.arguments)
+                return self._run(executable(shown), shown, step.environment_of(slot))
             finally:
                 free.put(slot)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .commands import fairseq_command
-from .configuration import ROOT
+from .configuration import IN_CLONE, ROOT
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def clean_environment(defaults: Mapping[str, str] | None = None) -> dict[str, st
 
     With RANK or SLURM_NNODES set, fairseq takes a single training for a part of a larger one and torchrun finds another
     number of workers; with another locale, files are read in another encoding. The devices to use, the threads and the
-    paths of programs stay. Python reads and writes UTF-8 and finds this package first.
+    paths of programs stay. Python reads and writes UTF-8, is this one in scripts too, finds a clone's package first.
     """
     kept = {
         name: value
@@ -49,7 +49,8 @@ def clean_environment(defaults: Mapping[str, str] | None = None) -> dict[str, st
         if not name.startswith(FOREIGN_PREFIXES) and name not in FOREIGN_VARIABLES
     }
     paths = [path for path in kept.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(ROOT)]
-    return {**kept, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *paths])}
+    kept["PYTHONPATH"] = os.pathsep.join([str(ROOT), *paths] if IN_CLONE else paths)
+    return {**kept, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", "POWERNORM_PYTHON": sys.executable}
 
 
 def dying_with(parent: int, *words: str) -> list[str]:

@@ -25,7 +25,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..files import read_and_write_utf8, run_command_line
-from .configuration import CONFIGS, ROOT, check_norm_of_init, label_of, run_folder, speak_as_fairseq_does
+from .configuration import (
+    CONFIGS,
+    ROOT,
+    check_norm_of_init,
+    label_of,
+    own_configs,
+    run_folder,
+    speak_as_fairseq_does,
+)
 from .stages import node_rank_of, run_stages
 
 logger = logging.getLogger(__name__)
@@ -72,6 +80,7 @@ def command() -> None:
     """The program."""
     read_and_write_utf8()
     run_command_line(check_launcher)
+    sys.argv[1:1] = own_configs()
     main()
 
 
