@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from .configuration import ROOT
-from .processes import SECONDS_TO_END, clean_environment, python_module
+from .processes import SECONDS_TO_END, SIDE_BY_SIDE, clean_environment, python_module
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,8 @@ class Jobs:
     def environment_of(self, slot: int) -> dict[str, str]:
         """What is set for a slot's jobs: its devices, of those that the caller may use, and its threads. Two processes
         that each use every core are many times slower than two that share them."""
-        given = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // self.slots))}
+        given = {SIDE_BY_SIDE: "1"} if self.slots > 1 else {}
+        given |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // self.slots))}
         if self.gpus is not None:
             visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
             names = (visible or [str(number) for number in range(self.gpus)])[: self.gpus]
