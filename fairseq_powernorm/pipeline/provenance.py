@@ -1,6 +1,7 @@
 """What a record says of its surroundings: commit, hardware, versions."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -47,10 +48,13 @@ def hardware() -> str:
 
 
 def description() -> str:
-    """What ``--version`` says: this package, its commit, and what a result depends on."""
+    """What ``--version`` says: this package, its commit, what a result depends on, and what computes on the CPU."""
     found = versions()
     own = found.pop(PACKAGES[0], "not installed")
-    return f"fairseq_powernorm {own} ({commit()}); {', '.join(f'{name} {version}' for name, version in found.items())}"
+    others = ", ".join(f"{name} {version}" for name, version in found.items())
+    compiled = importlib.util.find_spec("fairseq_powernorm.kernels._cpu") is not None
+    cpu = "compiled kernels" if compiled else "plain torch (built without torch or a C++ compiler)"
+    return f"fairseq_powernorm {own} ({commit()}); {others}; on the CPU: {cpu}"
 
 
 def versions() -> dict[str, str]:
