@@ -380,33 +380,19 @@ void move_average(const Tensor& running, const Tensor& batch, const Tensor& coun
   });
 }
 
-std::tuple<Tensor, Tensor> ratio_and_correlation(const Optional& weight, const Tensor& grad_weight,
-                                                 const Tensor& second_moment, const Tensor& mean_square,
-                                                 const Tensor& count, double eps) {
-  Tensor ratio = at::empty_like(grad_weight), correlation = at::empty_like(grad_weight);
-  BY_TYPE(grad_weight, [&] {
-    Call<scalar_t> call(grad_weight, {}, {}, eps, 0);
+void move_projection(const Tensor& projection, const Optional& weight, const Tensor& grad_weight,
+                     const Tensor& second_moment, const Tensor& mean_square, const Tensor& count, double eps,
+                     double alpha) {
+  BY_TYPE(projection, [&] {
+    Call<scalar_t> call(projection, {}, {}, eps, 0);
     const scalar_t *gamma = call.vector(weight), *product = call.vector(grad_weight);
     const scalar_t *d = call.vector(second_moment), *square = call.vector(mean_square);
-    const auto tokens = static_cast<scalar_t>(std::max(count.item<double>(), 1.0));
-    scalar_t *to_ratio = ratio.mutable_data_ptr<scalar_t>(), *to_correlation = correlation.mutable_data_ptr<scalar_t>();
-    for (int64_t k = 0; k < call.channels; ++k) {
-      to_ratio[k] = square[k] / (d[k] + call.constants.eps);
-      to_correlation[k] = (gamma == nullptr ? scalar_t(1) : gamma[k]) * product[k] / tokens;
-    }
-  });
-  return {ratio, correlation};
-}
-
-void move_projection(const Tensor& projection, const Tensor& square_mean_ratio, const Tensor& correlation,
-                     const Tensor& count, double alpha) {
-  BY_TYPE(projection, [&] {
-    Call<scalar_t> call(projection, {}, {}, 0, 0);
-    const scalar_t *gamma = call.vector(square_mean_ratio), *lambda = call.vector(correlation);
-    const scalar_t* nu = projection.const_data_ptr<scalar_t>();
-    const auto share = static_cast<scalar_t>(1 - alpha);
+    const scalar_t *nu = projection.const_data_ptr<scalar_t>();
+    const auto share = static_cast<scalar_t>(1 - alpha), tokens = std::max(count.item<scalar_t>(), scalar_t(1));
     update<scalar_t>(projection, count, [&](int64_t k) {
-      return nu[k] + share * (lambda[k] - nu[k] * gamma[k]) / std::max(share * gamma[k], scalar_t(1));
+      const scalar_t ratio = square[k] / (d[k] + call.constants.eps);
+      const scalar_t correlation = (gamma == nullptr ? scalar_t(1) : gamma[k]) * product[k] / tokens;
+      return nu[k] + share * (correlation - nu[k] * ratio) / std::max(share * ratio, scalar_t(1));
     });
   });
 }
@@ -426,7 +412,6 @@ extern "C" const char* register_operators() {
     library->impl("moments", moments);
     library->impl("gradient_sums", gradient_sums);
     library->impl("gradient", gradient);
-    library->impl("ratio_and_correlation", ratio_and_correlation);
     library->impl("move_average", move_average);
     library->impl("move_projection", move_projection);
     kept = std::move(library);

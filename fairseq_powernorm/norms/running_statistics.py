@@ -47,10 +47,9 @@ class RunningStatistics(TokenNorm):
     def check_statistics(self) -> None:
         """Raises ``ValueError`` if a training pass was lent a statistic that it cannot keep
         (``torch.func.functional_call``)."""
-        for name, statistic in self.statistics.items():
-            dtype = self.get_buffer(name).dtype
-            usual = dtype is torch.float32 and not statistic.counter  # every pass asks
-            if not usual and dtype != dtype_for(statistic, dtype):
+        for name, statistic in self.statistics.items():  # every pass asks: get_buffer() takes as long as an operator
+            dtype = self._buffers[name].dtype  # type: ignore[union-attr]
+            if (dtype is not torch.float32 or statistic.counter) and dtype != dtype_for(statistic, dtype):
                 raise ValueError(f"{name} is {dtype}; training keeps it in {dtype_for(statistic, dtype)} or wider")
 
     def _apply(self, fn, recurse=True):
