@@ -101,7 +101,7 @@ class PowerNorm(SquareMeanNorm):
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """As in :class:`BatchStatisticsNorm`; after the warm-up in one pass, which gives ψ_B² as it goes."""
         if observed is None and not self.warming_up:
-            before = self.running_square_mean.clone()
+            before = self.statistic("running_square_mean").clone()
             output, batch_square_mean, count = self.normalize_and_measure(rows, padding, before, None)
             self.update_averages([batch_square_mean], count)
             return output, (before, batch_square_mean, count)
@@ -117,7 +117,7 @@ class PowerNorm(SquareMeanNorm):
         self, rows: Tensor, padding: Tensor | None, divisor: Tensor, measured: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """:meth:`normalize`, with ψ_B² and the number of tokens, taken in the same pass where not known."""
-        scale, projection = self.loss_scale, self.gradient_projection
+        scale, projection = self.loss_scale, self.statistic("gradient_projection")
         return power_norm(
             *(rows, self.weight, self.bias, padding, divisor),
             None if self.warming_up else projection if scale is None else projection * scale,

@@ -3,7 +3,7 @@
 from typing import Unpack
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .declaration import Statistic
 from .token_norm import ModuleOptions, TokenNorm
@@ -44,11 +44,15 @@ class RunningStatistics(TokenNorm):
         for name, statistic in self.statistics.items():
             nn.init.constant_(getattr(self, name), statistic.start)
 
+    def statistic(self, name: str) -> Tensor:
+        """A statistic, for what every pass asks: ``getattr`` of an ``nn.Module`` takes as long as an operator."""
+        return self._buffers[name]  # type: ignore[return-value]
+
     def check_statistics(self) -> None:
         """Raises ``ValueError`` if a training pass was lent a statistic that it cannot keep
         (``torch.func.functional_call``)."""
-        for name, statistic in self.statistics.items():  # every pass asks: get_buffer() takes as long as an operator
-            dtype = self._buffers[name].dtype  # type: ignore[union-attr]
+        for name, statistic in self.statistics.items():
+            dtype = self.statistic(name).dtype
             if (dtype is not torch.float32 or statistic.counter) and dtype != dtype_for(statistic, dtype):
                 raise ValueError(f"{name} is {dtype}; training keeps it in {dtype_for(statistic, dtype)} or wider")
 
