@@ -45,7 +45,9 @@ class NormalizeByConstantsFunction(Function):
 
 def like(parameter: Tensor | None, gradient: Tensor) -> Tensor | None:
     """The gradient in its parameter's dtype; None where there is no parameter."""
-    return None if parameter is None else gradient.to(parameter.dtype)
+    if parameter is None:
+        return None
+    return gradient if gradient.dtype == parameter.dtype else gradient.to(parameter.dtype)
 
 
 def normalize_by_constants(

@@ -5,13 +5,15 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.autograd import Function
 
-from ..kernels.operators import gradient, gradient_sums, normalize, ratio_and_correlation
+from ..kernels.operators import gradient, gradient_sums, normalize
+from ..kernels.plain import times
 from .affine import like
 from .reduction import Reduce, keep_local
 from .second_derivative import first_derivative_only
 
-Follow = Callable[[Tensor, Tensor, Tensor], None]
-"""Takes Γ (C,), Λ (C,) and the number of tokens that they are means over, and moves ν by them, now or later."""
+Follow = Callable[[Tensor | None, Tensor, Tensor, Tensor, Tensor], None]
+"""Takes γ, dγ of all ranks, ψ²_{t−1} and ψ_B², (C,) each, and the number of tokens, and moves ν by them, now or
+later."""
 
 
 class PowerNormFunction(Function):
@@ -19,9 +21,7 @@ class PowerNormFunction(Function):
     more outputs of a Function would cost more than the pass on a small batch."""
 
     @staticmethod
-    def forward(
-        ctx, rows, weight, bias, padding, square_mean, measured, projection, warming_up, follow, eps, groups, reduce
-    ):
+    def forward(ctx, rows, weight, bias, padding, square_mean, measured, projection, follow, eps, groups, reduce):
         """Y (N, C); keeps what the backward pass needs."""
         output, batch_square_mean, count = normalize(rows, padding, None, square_mean, weight, bias, eps, groups)
         if not measured:
@@ -30,8 +30,7 @@ class PowerNormFunction(Function):
                 batch_square_mean = square_sum / count.clamp(min=1)
             measured += batch_square_mean, count
         ctx.save_for_backward(rows, weight, bias, padding, square_mean, *measured)
-        ctx.projection, ctx.reduce, ctx.warming_up, ctx.follow = projection, reduce, warming_up, follow
-        ctx.settings = eps, groups
+        ctx.projection, ctx.follow, ctx.settings, ctx.reduce = projection, follow, (eps, groups), reduce
         return output
 
     @staticmethod
@@ -39,24 +38,16 @@ class PowerNormFunction(Function):
     def backward(ctx, grad_output):
         """dX, dγ, dβ; hands on what ν is moved by."""
         rows, weight, bias, padding, square_mean, batch_square_mean, count = ctx.saved_tensors  # once: it may recompute
-        given = rows, grad_output, padding, None, square_mean
-
-        def measure(grad_weight):  # without annotations, which dynamo of torch 2.6 cannot read
-            """Γ and Λ, of all ranks."""
-            ratio, correlation = ratio_and_correlation(
-                weight, grad_weight, square_mean, batch_square_mean, count, ctx.settings[0]
-            )
-            # Each rank has its share of the sum over all their tokens.
-            return ratio, *ctx.reduce([correlation])
-
-        if ctx.warming_up:  # Λ is PN-V's, and has to be known before the pass over the rows
-            ratio, correlation = measure(gradient_sums(*given, *ctx.settings)[0])
-        projection = correlation if ctx.warming_up else ctx.projection
-        grad_rows, grad_weight, grad_bias = gradient(*given, weight, projection, None, *ctx.settings)
-        if not ctx.warming_up:
-            ratio, correlation = measure(grad_weight)
-        ctx.follow(ratio, correlation, count)
-        return grad_rows, like(weight, grad_weight), like(bias, grad_bias), *[None] * 9
+        given, settings, projection = (rows, grad_output, padding, None, square_mean), ctx.settings, ctx.projection
+        if projection is None:  # the warm-up: Λ is PN-V's, and has to be known before the pass over the rows
+            (total,) = ctx.reduce([gradient_sums(*given, *settings)[0]])
+            projection = times(weight, total) / count.clamp(min=1)
+            grad_rows, grad_weight, grad_bias = gradient(*given, weight, projection, None, *settings)
+        else:
+            grad_rows, grad_weight, grad_bias = gradient(*given, weight, projection, None, *settings)
+            (total,) = ctx.reduce([grad_weight])
+        ctx.follow(weight, total, square_mean, batch_square_mean, count)
+        return grad_rows, like(weight, grad_weight), like(bias, grad_bias), *[None] * 8
 
 
 def power_norm(
@@ -65,24 +56,23 @@ def power_norm(
     bias: Tensor | None,
     padding: Tensor | None,
     square_mean: Tensor,
-    projection: Tensor,
+    projection: Tensor | None,
     follow: Follow,
     eps: float,
     measured: tuple[Tensor, Tensor] | None = None,
-    warming_up: bool = False,
     groups: int = 0,
     reduce: Reduce = keep_local,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """PowerNorm in training: Y = γ ⊙ s/√(ψ²_{t−1} + ε) + β with Algorithm 2's backward pass.
 
     X̃' = g − ν_{t−1} ⊙ X̂ and ds = X̃'/√(ψ²_{t−1} + ε), with g = γ ⊙ dY; s is x, or with group scaling the scaled x,
-    whose gradient follows. **The backward pass** hands Γ and Λ to ``follow``, for ν_t
+    whose gradient follows. **The backward pass** hands dγ and ψ_B² to ``follow``, for ν_t
     (:data:`~fairseq_powernorm.kernels.operators.move_projection`). The gradient is not that of the forward pass, by
     design: ψ²_{t−1} is treated neither as a constant (ν = 0) nor as this batch's own statistic (ν = Λ), see the paper's
     section 4.2.
 
     During warm-up the rows are divided by their own ψ_B, so the function is PN-V and its gradient is PN-V's exact one
-    (Λ in place of ν_{t−1}); Γ and Λ are handed on all the same.
+    (Λ in place of ν_{t−1}); dγ and ψ_B² are handed on all the same.
 
     Neither direction has to know a statistic of the batch beforehand, so each is one pass over the rows, as
     LayerNorm's are; only the warm-up's backward pass reads them twice.
@@ -93,12 +83,12 @@ def power_norm(
         bias: β (C,), or None for 0.
         padding: (N, 1), True at padding, or None. Rows of padding come out as β and get a gradient of 0.
         square_mean: ψ² (C,) to divide by: ψ²_{t−1}, or ψ_B² during warm-up. Must not be moved before the backward pass.
-        projection: ν_{t−1} (C,), read by the backward pass, before ``follow`` is called.
+        projection: ν_{t−1} (C,), read by the backward pass, before ``follow`` is called; None during warm-up, when
+            ``square_mean`` is the batch's own ψ_B².
         follow: what moves ν.
         eps: ε > 0.
         measured: ψ_B² and the number of real tokens where they are known already (warm-up, recomputation); None to
             take them in this pass.
-        warming_up: whether ``square_mean`` is the batch's own ψ_B².
         groups: G ≥ 0 groups of channels that each token is scaled by first; 0 leaves it out.
         reduce: sums over ranks.
 
@@ -107,6 +97,6 @@ def power_norm(
     """
     known = list(measured or ())
     output = PowerNormFunction.apply(
-        rows, weight, bias, padding, square_mean, known, projection, warming_up, follow, eps, groups, reduce
+        rows, weight, bias, padding, square_mean, known, projection, follow, eps, groups, reduce
     )
     return output, *known

@@ -159,6 +159,9 @@ ROWS(Apply) ROWS(Normalize) ROWS(Moments) ROWS(GradientSums) ROWS(Gradient)
 #undef ROWS
 #undef ROW
 
+// The tensor itself where it has the type already: asking torch for that takes as long as a vector of channels.
+Tensor as_type(const Tensor& tensor, at::ScalarType type) { return tensor.scalar_type() == type ? tensor : tensor.to(type); }
+
 template <typename W>
 std::vector<W> per_channel(int64_t channels, const auto& function) {
   std::vector<W> values(static_cast<size_t>(channels));
@@ -255,13 +258,24 @@ class Call {
     }
   }
 
-  Tensor scalar(int64_t value) const { return at::scalar_tensor(value, rows_.options()); }
+  Tensor scalar(int64_t value) const {
+    const Tensor scalar = at::empty({}, rows_.options());
+    *scalar.template mutable_data_ptr<W>() = static_cast<W>(value);
+    return scalar;
+  }
+
+  W number(const Tensor& scalar) const {
+    TORCH_CHECK(scalar.numel() == 1, "expected a number, got ", scalar.sizes());
+    return *as_type(scalar, c10::CppTypeToScalarType<W>::value).template const_data_ptr<W>();
+  }
 
   Constants<W> constants;
   int64_t channels, real;
 
  private:
-  Tensor contiguous(const Tensor& tensor) const { return tensor.to(c10::CppTypeToScalarType<W>::value).contiguous(); }
+  Tensor contiguous(const Tensor& tensor) const {
+    return as_type(tensor, c10::CppTypeToScalarType<W>::value).contiguous();
+  }
 
   double eps_;
   Tensor rows_, padding_;
@@ -297,7 +311,7 @@ Tensor normalize_by_constants(const Tensor& rows, const Optional& mean, const Te
     Call<scalar_t> call(rows, {}, mean, eps, groups);
     run_forward<Apply>(call, second_moment, weight, bias, &output, nullptr);
   });
-  return output.to(rows.scalar_type());
+  return as_type(output, rows.scalar_type());
 }
 
 std::tuple<Tensor, Tensor, Tensor> normalize(const Tensor& rows, const Optional& padding, const Optional& mean,
@@ -310,7 +324,7 @@ std::tuple<Tensor, Tensor, Tensor> normalize(const Tensor& rows, const Optional&
     count = call.scalar(call.real);
     multiply<scalar_t>(mean_square, [&](int64_t) { return scalar_t(1) / std::max<int64_t>(call.real, 1); });
   });
-  return {output.to(rows.scalar_type()), mean_square, count};
+  return {as_type(output, rows.scalar_type()), mean_square, count};
 }
 
 std::tuple<Tensor, Tensor, Tensor> moments(const Tensor& rows, const Optional& padding, const Optional& mean,
@@ -356,17 +370,16 @@ std::tuple<Tensor, Tensor, Tensor> gradient(const Tensor& rows, const Tensor& gr
     call.template run<Gradient>(grad, &grad_rows, &grad_weight, &grad_bias);
     multiply<scalar_t>(grad_weight, [&](int64_t k) { return roots[k]; });
   });
-  return {grad_rows.to(rows.scalar_type()), grad_weight, grad_bias};
+  return {as_type(grad_rows, rows.scalar_type()), grad_weight, grad_bias};
 }
 
 // running <- updated, unless the batch held no token or an entry is not finite.
 template <typename W>
-void update(const Tensor& running, const Tensor& count, const auto& updated_value) {
-  TORCH_CHECK(running.dim() == 1 && running.is_contiguous() && count.numel() == 1,
-              "expected a contiguous statistic and a count of tokens, got ", running.sizes(), " and ", count.sizes());
+void update(const Tensor& running, W tokens, const auto& updated_value) {
+  TORCH_CHECK(running.dim() == 1 && running.is_contiguous(), "expected a contiguous statistic, got ", running.sizes());
   const auto updated = per_channel<W>(running.numel(), updated_value);
   const bool finite = std::all_of(updated.begin(), updated.end(), [](W value) { return std::isfinite(value); });
-  if (finite && count.item<double>() > 0) std::copy(updated.begin(), updated.end(), running.mutable_data_ptr<W>());
+  if (finite && tokens > 0) std::copy(updated.begin(), updated.end(), running.mutable_data_ptr<W>());
 }
 
 void move_average(const Tensor& running, const Tensor& batch, const Tensor& count, double alpha) {
@@ -374,39 +387,25 @@ void move_average(const Tensor& running, const Tensor& batch, const Tensor& coun
     Call<scalar_t> call(running, {}, batch, 0, 0);
     const scalar_t *from = call.constants.mean, *old = running.const_data_ptr<scalar_t>();
     const auto a = static_cast<scalar_t>(alpha);
-    update<scalar_t>(running, count, [&](int64_t k) {  // as torch.lerp
+    update<scalar_t>(running, call.number(count), [&](int64_t k) {  // as torch.lerp
       return a < scalar_t(0.5) ? from[k] + a * (old[k] - from[k]) : old[k] - (old[k] - from[k]) * (1 - a);
     });
   });
 }
 
-std::tuple<Tensor, Tensor> ratio_and_correlation(const Optional& weight, const Tensor& grad_weight,
-                                                 const Tensor& second_moment, const Tensor& mean_square,
-                                                 const Tensor& count, double eps) {
-  Tensor ratio = at::empty_like(grad_weight), correlation = at::empty_like(grad_weight);
-  BY_TYPE(grad_weight, [&] {
-    Call<scalar_t> call(grad_weight, {}, {}, eps, 0);
+void move_projection(const Tensor& projection, const Optional& weight, const Tensor& grad_weight,
+                     const Tensor& second_moment, const Tensor& mean_square, const Tensor& count, double eps,
+                     double alpha) {
+  BY_TYPE(projection, [&] {
+    Call<scalar_t> call(projection, {}, {}, eps, 0);
     const scalar_t *gamma = call.vector(weight), *product = call.vector(grad_weight);
     const scalar_t *d = call.vector(second_moment), *square = call.vector(mean_square);
-    const auto tokens = static_cast<scalar_t>(std::max(count.item<double>(), 1.0));
-    scalar_t *to_ratio = ratio.mutable_data_ptr<scalar_t>(), *to_correlation = correlation.mutable_data_ptr<scalar_t>();
-    for (int64_t k = 0; k < call.channels; ++k) {
-      to_ratio[k] = square[k] / (d[k] + call.constants.eps);
-      to_correlation[k] = (gamma == nullptr ? scalar_t(1) : gamma[k]) * product[k] / tokens;
-    }
-  });
-  return {ratio, correlation};
-}
-
-void move_projection(const Tensor& projection, const Tensor& square_mean_ratio, const Tensor& correlation,
-                     const Tensor& count, double alpha) {
-  BY_TYPE(projection, [&] {
-    Call<scalar_t> call(projection, {}, {}, 0, 0);
-    const scalar_t *gamma = call.vector(square_mean_ratio), *lambda = call.vector(correlation);
     const scalar_t* nu = projection.const_data_ptr<scalar_t>();
-    const auto share = static_cast<scalar_t>(1 - alpha);
-    update<scalar_t>(projection, count, [&](int64_t k) {
-      return nu[k] + share * (lambda[k] - nu[k] * gamma[k]) / std::max(share * gamma[k], scalar_t(1));
+    const scalar_t share = static_cast<scalar_t>(1 - alpha), tokens = call.number(count);
+    update<scalar_t>(projection, tokens, [&](int64_t k) {
+      const scalar_t ratio = square[k] / (d[k] + call.constants.eps);
+      const scalar_t correlation = (gamma == nullptr ? scalar_t(1) : gamma[k]) * product[k] / std::max(tokens, scalar_t(1));
+      return nu[k] + share * (correlation - nu[k] * ratio) / std::max(share * ratio, scalar_t(1));
     });
   });
 }
@@ -426,7 +425,6 @@ extern "C" const char* register_operators() {
     library->impl("moments", moments);
     library->impl("gradient_sums", gradient_sums);
     library->impl("gradient", gradient);
-    library->impl("ratio_and_correlation", ratio_and_correlation);
     library->impl("move_average", move_average);
     library->impl("move_projection", move_projection);
     kept = std::move(library);

@@ -182,12 +182,6 @@ gradient = _define(
     dX = ds, or with scaling (ds − s · mean of ds ⊙ s over the group) / √(mean of x² over the group + ε).
     """,
 )
-ratio_and_correlation = _define(
-    "ratio_and_correlation(Tensor? weight, Tensor grad_weight, Tensor second_moment, Tensor mean_square, Tensor count,"
-    " float eps) -> (Tensor, Tensor)",
-    """Γ = mean X̂² = mean s²/(d + ε) and Λ = mean g ⊙ X̂ = γ dγ/N, (C,) each, for μ = 0 and g = γ dY: neither needs a
-    pass over the rows. ``grad_weight`` is dγ, ``mean_square`` is mean s², ``count`` is N, a scalar.""",
-)
 move_average = _define(
     "move_average(Tensor(a!) running, Tensor batch, Tensor count, float alpha) -> ()",
     """running ← α running + (1 − α) batch, in place, (C,) both; ``count`` is the number of real tokens that the batch
@@ -197,11 +191,12 @@ move_average = _define(
     """,
 )
 move_projection = _define(
-    "move_projection(Tensor(a!) projection, Tensor square_mean_ratio, Tensor correlation, Tensor count, float alpha)"
-    " -> ()",
+    "move_projection(Tensor(a!) projection, Tensor? weight, Tensor grad_weight, Tensor second_moment,"
+    " Tensor mean_square, Tensor count, float eps, float alpha) -> ()",
     """ν_t = ν_{t−1} (1 − w Γ) + w Λ with w = min(1 − α, 1/Γ), in place; left out where :data:`move_average` is.
 
-    ``projection`` is ν, ``square_mean_ratio`` Γ = mean X̂², ``correlation`` Λ = mean g ⊙ X̂, (C,) each. With w = 1 − α it
+    ``projection`` is ν, (C,). Γ = mean X̂² = mean s²/(d + ε) and Λ = mean g ⊙ X̂ = γ dγ/N, for μ = 0 and g = γ dY:
+    neither needs a pass over the rows. ``grad_weight`` is dγ, ``mean_square`` mean s², ``count`` N. With w = 1 − α it
     is the last line of Algorithm 2 (Shen et al. 2020), and that is so wherever (1 − α) Γ ≤ 1, as the proof of Theorem 4
     assumes: ν_t is then a mean of ν_{t−1} and Λ/Γ, and |ν| stays below the largest |Λ|/Γ so far. A channel whose
     quadratic mean jumps breaks the assumption: by the line as printed a single batch with activations 100 times as

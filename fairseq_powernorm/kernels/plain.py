@@ -83,19 +83,15 @@ def gradient(rows, grad, padding, mean, second_moment, weight, projection, grad_
     return grad_rows, (wide * values).sum(dim=0) * inverse_root, wide.sum(dim=0)
 
 
-def ratio_and_correlation(weight, grad_weight, second_moment, mean_square, count, eps):
-    """Two divisions and a product."""
-    return mean_square / (second_moment + eps), times(weight, grad_weight) / count.clamp(min=1)
-
-
 def move_average(running, batch, count, alpha):
     """In place."""
     _update(running, torch.lerp(batch.to(running.dtype), running, alpha), count)
 
 
-def move_projection(projection, square_mean_ratio, correlation, count, alpha):
+def move_projection(projection, weight, grad_weight, second_moment, mean_square, count, eps, alpha):
     """In place."""
-    ratio, correlation = square_mean_ratio.to(projection.dtype), correlation.to(projection.dtype)
+    ratio = (mean_square / (second_moment + eps)).to(projection.dtype)
+    correlation = (times(weight, grad_weight) / count.clamp(min=1)).to(projection.dtype)
     towards = torch.addcmul(correlation, projection, ratio, value=-1)
     excess = (ratio * (1 - alpha)).clamp(min=1)  # 1 exactly where Theorem 4's assumption holds
     _update(projection, torch.addcdiv(projection, towards, excess, value=1 - alpha), count)

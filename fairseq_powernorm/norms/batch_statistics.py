@@ -187,7 +187,7 @@ class BatchStatisticsNorm(RunningStatistics):
         if torch.compiler.is_compiling():
             count = torch.where(backward_running(count), 0, count)  # without a token nothing is updated
         names = self.moved_forward or self.running_statistics
-        self.update_statistics(self._move_averages, [getattr(self, name) for name in names], statistics, count)
+        self.update_statistics(self._move_averages, list(map(self.statistic, names)), statistics, count)
 
     def update_statistics(
         self, move: Callable[..., None], buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..functional import reference
 from ..functional.power_norm import power_norm
 from ..kernels.operators import move_projection
+from ..kernels.plain import times
 from .declaration import Declaration, Statistic
 from .pn_v import SquareMeanNorm
 from .token_norm import ModuleOptions, check_decay, check_warmup
@@ -100,7 +101,7 @@ class PowerNorm(SquareMeanNorm):
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """As in :class:`BatchStatisticsNorm`; after the warm-up in one pass, which gives ψ_B² as it goes."""
         if observed is None and not self.warming_up:
-            before = self.running_square_mean.clone()
+            before = self.statistic("running_square_mean").clone()
             output, batch_square_mean, count = self.normalize_and_measure(rows, padding, before, None)
             self.update_averages([batch_square_mean], count)
             return output, (before, batch_square_mean, count)
@@ -116,31 +117,37 @@ class PowerNorm(SquareMeanNorm):
         self, rows: Tensor, padding: Tensor | None, divisor: Tensor, measured: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """:meth:`normalize`, with ψ_B² and the number of tokens, taken in the same pass where not known."""
-        scale, projection = self.loss_scale, self.gradient_projection
+        scale, projection = self.loss_scale, self.statistic("gradient_projection")
         return power_norm(
             *(rows, self.weight, self.bias, padding, divisor),
-            projection if scale is None else projection * scale,
+            None if self.warming_up else projection if scale is None else projection * scale,
             functools.partial(self._follow_projection, projection),
-            self.eps,
-            measured=measured,
-            warming_up=self.warming_up,
-            groups=self.group_scaling,
-            reduce=self.reduce,
+            *(self.eps, measured, self.group_scaling, self.reduce),
         )
 
     def _follow_projection(
-        self, projection: Tensor, square_mean_ratio: Tensor, correlation: Tensor, count: Tensor
+        self,
+        projection: Tensor,
+        weight: Tensor | None,
+        grad_weight: Tensor,
+        square_mean: Tensor,
+        batch_square_mean: Tensor,
+        count: Tensor,
     ) -> None:
-        """Called by the backward pass with ν, Γ, Λ of the scaled loss, and the number of tokens: updates ν, now or at
-        the end of the update."""
-        if self.loss_scale is not None:
-            correlation = correlation / self.loss_scale
-        self.update_statistics(self._move_projection, [projection], [square_mean_ratio, correlation], count)
+        """Called by the backward pass with ν, γ, dγ of the scaled loss, ψ²_{t−1}, ψ_B² and the number of tokens:
+        updates ν, now or at the end of the update."""
+        if self.update is None:
+            given = weight, grad_weight, square_mean, batch_square_mean, count
+            move_projection(projection, *given, self.eps, self.alpha_bwd)
+        else:
+            correlation = times(weight, grad_weight) / (count.clamp(min=1) * self.update.loss_scale)
+            values = [correlation, square_mean, batch_square_mean]
+            self.update.add(self._move_projection, [projection], values, count)
 
     def _move_projection(self, buffers: Sequence[Tensor], values: Sequence[Tensor], count: Tensor) -> None:
-        """Updates ν, in place, by Γ and Λ with α = ``alpha_bwd``
-        (:data:`~fairseq_powernorm.kernels.operators.move_projection`)."""
-        move_projection(*buffers, *values, count, self.alpha_bwd)
+        """Updates ν, in place, by Λ, ψ²_{t−1} and ψ_B² of an update (:data:`move_projection`)."""
+        correlation, *square_means = values
+        move_projection(*buffers, None, correlation * count, *square_means, count, self.eps, self.alpha_bwd)
 
     def extra_repr(self) -> str:
         """The settings, for ``repr``."""

@@ -3,7 +3,7 @@
 from typing import Unpack
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .declaration import Statistic
 from .token_norm import ModuleOptions, TokenNorm
@@ -44,13 +44,16 @@ class RunningStatistics(TokenNorm):
         for name, statistic in self.statistics.items():
             nn.init.constant_(getattr(self, name), statistic.start)
 
+    def statistic(self, name: str) -> Tensor:
+        """A statistic, for what every pass asks: ``getattr`` of an ``nn.Module`` takes as long as an operator."""
+        return self._buffers[name]  # type: ignore[return-value]
+
     def check_statistics(self) -> None:
         """Raises ``ValueError`` if a training pass was lent a statistic that it cannot keep
         (``torch.func.functional_call``)."""
         for name, statistic in self.statistics.items():
-            dtype = self.get_buffer(name).dtype
-            usual = dtype is torch.float32 and not statistic.counter  # every pass asks
-            if not usual and dtype != dtype_for(statistic, dtype):
+            dtype = self.statistic(name).dtype
+            if (dtype is not torch.float32 or statistic.counter) and dtype != dtype_for(statistic, dtype):
                 raise ValueError(f"{name} is {dtype}; training keeps it in {dtype_for(statistic, dtype)} or wider")
 
     def _apply(self, fn, recurse=True):

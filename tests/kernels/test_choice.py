@@ -111,9 +111,10 @@ def test_the_operators_tell_torch_the_truth_about_themselves(dtype):
         operators.moments: (rows, None, vector, 1e-5, 0),
         operators.gradient_sums: (rows, rows, padding, None, vector, 1e-5, 0),
         operators.gradient: (rows, rows, padding, vector, vector, vector, vector, vector, 1e-5, 0),
-        operators.ratio_and_correlation: (vector.to(dtype), vector, vector, vector, torch.tensor(3.0), 1e-5),
         operators.move_average: (torch.rand(4), vector, torch.tensor(3.0), 0.9),
-        operators.move_projection: (torch.rand(4), vector, vector, torch.tensor(3.0), 0.9),
+        operators.move_projection: (
+            *(torch.rand(4), vector.to(dtype), vector, vector, vector, torch.tensor(3.0), 1e-5, 0.9),
+        ),
     }
     for operator, arguments in samples.items():
         torch.library.opcheck(operator, arguments)

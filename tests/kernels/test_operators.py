@@ -219,13 +219,14 @@ def test_a_statistic_moves_unless_its_next_value_is_bad_or_the_batch_empty(passe
     torch.testing.assert_close(running, moved)
     moved = running.clone()
     passes.move_average(running, batch + 1, torch.tensor(0.0), 0.75)
-    passes.move_projection(running, batch, batch, torch.tensor(0.0), 0.75)
+    passes.move_projection(running, None, batch, batch + 1, batch, torch.tensor(0.0), EPS, 0.75)
     assert torch.equal(running, moved)
     for place in (0, 4):
         spoilt = batch + 1
         spoilt[place] = bad
         passes.move_average(running, spoilt, tokens, 0.75)
-        passes.move_projection(running, batch, spoilt, tokens, 0.75)
+        passes.move_projection(running, None, spoilt, batch + 1, batch, tokens, EPS, 0.75)
+        passes.move_projection(running, None, batch, batch + 1, spoilt, tokens, EPS, 0.75)
         assert torch.equal(running, moved)
     passes.move_average(running, torch.full((5,), 3e38), tokens, 0.0)  # a sum of these would be inf
     assert (running == 3e38).all()
@@ -240,14 +241,14 @@ def test_how_nu_moves(passes, dtype):
     weight, (grad_weight, deviation, mean_square) = torch.randn(7).to(dtype), torch.rand(3, 7).to(wide)
     mean_square[3] = 40.0
     count = torch.tensor(6.0, dtype=wide)
-    found = passes.ratio_and_correlation(weight, grad_weight, deviation, mean_square, count, EPS)
     ratio, correlation = mean_square / (deviation + EPS), weight.to(wide) * grad_weight / 6
-    for actual, expected in zip(found, (ratio, correlation), strict=True):
-        assert actual.dtype == wide
-        torch.testing.assert_close(actual, expected)
     projection = torch.randn(7).to(wide)
     expected = projection * (1 - 0.1 * ratio) + 0.1 * correlation
     expected = torch.where(ratio * 0.1 > 1, correlation / ratio, expected)
-    passes.move_projection(projection, ratio, correlation, count, 0.9)
-    torch.testing.assert_close(projection, expected)
+    without_weight = projection.clone()
+    passes.move_projection(projection, weight, grad_weight, deviation, mean_square, count, EPS, 0.9)
+    passes.move_projection(without_weight, None, correlation * 6, deviation, mean_square, count, EPS, 0.9)
+    for found in (projection, without_weight):
+        assert found.dtype == wide
+        torch.testing.assert_close(found, expected)
     assert (ratio * 0.1 > 1).any() and not (ratio * 0.1 > 1).all()

@@ -124,9 +124,10 @@ def test_gradients_are_bounded_however_a_channel_explodes(exponents, tokens, alp
         assert norm.gradient_projection.abs().item() <= bound * (1 + 1e-9)
 
 
-def as_printed(projection, square_mean_ratio, correlation, count, alpha):
+def as_printed(projection, weight, grad_weight, square_mean, batch_square_mean, count, eps, alpha):
     """The last line of Algorithm 2, whatever Γ is."""
-    projection.mul_(1 - (1 - alpha) * square_mean_ratio).add_(correlation, alpha=1 - alpha)
+    ratio, correlation = batch_square_mean / (square_mean + eps), weight * grad_weight / count
+    projection.mul_(1 - (1 - alpha) * ratio).add_(correlation, alpha=1 - alpha)
 
 
 @pytest.mark.parametrize("printed", [False, True])
@@ -153,7 +154,8 @@ def test_one_loud_batch_is_forgotten_at_once(monkeypatch, printed):
 def test_within_theorem_4_it_is_the_line_as_printed(gamma, nu, correlation):
     gamma, nu, correlation = (torch.tensor([value], dtype=torch.float64) for value in (gamma, nu, correlation))
     expected = nu * (1 - 0.1 * gamma) + 0.1 * correlation
-    move_projection(nu, gamma, correlation, torch.tensor(1.0, dtype=torch.float64), 0.9)
+    one = torch.ones(1, dtype=torch.float64)
+    move_projection(nu, None, correlation, one, gamma, one[0], 0.0, 0.9)
     torch.testing.assert_close(nu, expected)
 
 
