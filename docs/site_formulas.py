@@ -21,7 +21,7 @@ def typeset(formula: str) -> str:
     """
     tokens = TOKEN.findall(formula)
     math = _sequence(tokens, "")
-    return f"<math>{math}</math>"
+    return f'<math displaystyle="true">{math}</math>'
 
 
 def _sequence(tokens: list[str], closing: str) -> str:
@@ -78,7 +78,7 @@ def _symbol(token: str) -> str:
         return f"<mn>{token}</mn>"
     if token[0].isalpha():
         single = len(token.rstrip("\u0302")) == 1 and token != "a"
-        return f"<mi>{token}</mi>" if single else f"<mtext>{html.escape(token)}</mtext>"
+        return f"<mi>{token}</mi>" if single else f'<mtext style="font-family: sans-serif">{html.escape(token)}</mtext>'
     return f"<mo>{html.escape(token)}</mo>"
 
 
