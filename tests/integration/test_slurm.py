@@ -140,7 +140,7 @@ def test_a_sweep_and_its_table(slurm, recipe, root, tmp_path):
     """One of its jobs is put back into the queue, which the sweep waits for."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="the extra cluster is not installed")
     runs = tmp_path / "runs"
-    words = ["recipe=smoke_de_en", "norm=layer,power", "seed=1,2", *recipe, f"+runs='{runs}'"]
+    words = ["recipe=smoke_de_en", "norm=layer,power", "seed=1,2", *recipe, f"+runs='{os.path.relpath(runs, root)}'"]
     words += ["hydra/launcher=submitit_slurm", f"hydra.sweep.dir='{tmp_path}/hydra'"]
     environment = {**os.environ, "SLURM_CONF": slurm.configuration, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     with open(tmp_path / "sweep.log", "w") as log:
