@@ -76,9 +76,11 @@ await munge bash -c "munge --socket='$socket' --no-input | unmunge --socket='$so
 host=$(hostname --short)
 read -r controller_port port1 port2 < <(free_ports)
 mkdir "$folder/state"
+# The number of a job makes the port of its training: two clusters on this machine should not have the same ones.
 # cred_expire is also how long a job that was put back waits before it starts again; two minutes unless set.
 cat >"$SLURM_CONF" <<END
 ClusterName=test
+FirstJobId=$((RANDOM + 1))
 SlurmctldHost=$host(127.0.0.1)
 SlurmctldPort=$controller_port
 SlurmUser=$(id -un)
