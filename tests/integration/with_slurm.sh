@@ -6,6 +6,7 @@
 # installed here is left alone. Jobs of partition "urgent" make those of "usual" wait, which are put back into the queue.
 # However this script ends, killed included, the daemons end too.
 set -euo pipefail
+shopt -s nullglob
 
 fail() {
   echo "with_slurm.sh: error: $*" >&2
@@ -49,15 +50,16 @@ start() {
   daemons+=($!)
 }
 
-# await WHAT COMMAND…: waits until a command succeeds, at most half a minute.
+# await WHAT COMMAND…: waits until a command succeeds, at most half a minute, while the last daemon lives.
 await() {
   local what=$1
   shift
   for _ in {1..60}; do
     "$@" >/dev/null 2>&1 && return
+    kill -0 "${daemons[-1]}" 2>/dev/null || break
     sleep 0.5
   done
-  fail "$what does not start: $(tail -n 3 "$folder"/*.out "$folder"/*.log | tr '\n' ' ')"
+  fail "$what does not start: $(tail -q -n 3 "$folder"/*.out "$folder"/*.log | tr '\n' ' ')"
 }
 
 free_ports() {
