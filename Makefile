@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-CONSTRAINED := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
+CONSTRAINED := pip install --disable-pip-version-check --constraint constraints.txt
+BUILD_TOOLS := torch numpy cython 'setuptools>=77,<81' wheel
+WHEEL := build/wheel
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo multi30k test test-fast bench docs lint format clean
+.PHONY: help install demo multi30k test test-fast wheel bench docs lint format clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | \
@@ -19,9 +21,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); give another: make PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(CONSTRAINED) torch numpy cython 'setuptools>=77,<81' wheel
-	$(CONSTRAINED) --no-build-isolation fairseq-fixed
-	$(CONSTRAINED) --no-build-isolation --editable '.[dev]'
+	$(BIN)/$(CONSTRAINED) $(BUILD_TOOLS)
+	$(BIN)/$(CONSTRAINED) --no-build-isolation fairseq-fixed
+	$(BIN)/$(CONSTRAINED) --no-build-isolation --editable '.[dev]'
 	touch $@
 
 demo: $(INSTALLED) ## generate a corpus; train, average, translate and score four norms; print the table (minutes)
@@ -37,6 +39,16 @@ test: $(INSTALLED) ## the whole suite
 test-fast: $(INSTALLED) ## without what is marked slow
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
+wheel: $(INSTALLED) ## the wheel, in build/wheel; installed in an environment of its own, it runs a recipe in an empty folder
+	rm -rf build
+	$(BIN)/pip wheel --disable-pip-version-check --quiet --no-build-isolation --no-deps --wheel-dir $(WHEEL) .
+	$(PYTHON) -m venv $(WHEEL)/venv
+	$(WHEEL)/venv/bin/$(CONSTRAINED) --quiet $(BUILD_TOOLS)
+	$(WHEEL)/venv/bin/$(CONSTRAINED) --quiet --no-build-isolation fairseq-fixed
+	$(WHEEL)/venv/bin/$(CONSTRAINED) --quiet $(WHEEL)/*.whl
+	mkdir $(WHEEL)/empty
+	cd $(WHEEL)/empty && ../venv/bin/powernorm-run --version && ../venv/bin/powernorm-run --recipe smoke_de_en
+
 bench: $(INSTALLED) ## norms, training steps and decoding against LayerNorm, into results/benchmarks (a quarter of an hour; idle cores)
 	$(BIN)/python benchmarks/bench_norms.py --output results/benchmarks/norms_cpu --force
 	$(BIN)/python benchmarks/plot.py --input results/benchmarks/norms_cpu
@@ -49,7 +61,7 @@ bench: $(INSTALLED) ## norms, training steps and decoding against LayerNorm, int
 	$(BIN)/python benchmarks/bench_decode.py --output results/benchmarks/decode_cpu --force
 
 docs: $(INSTALLED) ## the documentation as a site, in site/; a warning is an error
-	$(CONSTRAINED) --quiet --no-build-isolation --editable '.[docs]'
+	$(BIN)/$(CONSTRAINED) --quiet --no-build-isolation --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet
 
 lint: $(INSTALLED) ## ruff, mypy and shellcheck

@@ -8,12 +8,16 @@ import inspect
 import io
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 import mkdocs_gen_files
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+sys.path.insert(0, str(Path(__file__).parent))
+from site_formulas import typeset
 
 from fairseq_powernorm.functional import reference
 from fairseq_powernorm.norms.registry import NORMS, build_norm
@@ -117,9 +121,9 @@ def write_norms() -> None:
             "",
             f"*{declared.source}*",
             "",
-            f"- training, forward: {declared.training}",
-            f"- training, backward: {declared.gradient}",
-            f"- evaluation: {declared.evaluation}",
+            f"- training, forward: {typeset(declared.training)}",
+            f"- training, backward: {typeset(declared.gradient)}",
+            f"- evaluation: {typeset(declared.evaluation)}",
             "",
             f"![a batch before and after {name}]({name}.png)",
             "",

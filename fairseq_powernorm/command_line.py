@@ -7,6 +7,7 @@ shows a traceback.
 
 import importlib
 import logging
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -112,7 +113,12 @@ def run(program: str) -> None:
     if program == "validate":
         arguments = with_task(arguments)
     sys.argv[1:] = with_user_dir(arguments)
-    cli.cli_main()
+    try:
+        cli.cli_main()
+    except KeyboardInterrupt:
+        goes_on = "; the same command goes on after the last checkpoint" if program == "train" else ""
+        sys.stderr.write(f"powernorm-{program.replace('_', '-')}: stopped{goes_on}\n")
+        sys.exit(128 + signal.SIGINT)
 
 
 def train() -> None:

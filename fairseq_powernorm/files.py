@@ -3,10 +3,10 @@
 import codecs
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,6 +49,8 @@ def exclusive(folder: str | Path) -> Iterator[None]:
     and a second start waits for it instead of writing the same files. Where the file system has no locks, the block
     runs without one, with a warning.
     """
+    import fcntl  # of Linux and macOS: elsewhere all but this works
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a", encoding="utf-8") as lock:
@@ -153,15 +155,21 @@ def read_and_write_utf8() -> None:
 
 
 def run_command_line(main: Callable[[], None]) -> None:
-    """Runs a command's ``main``; an error in its input ends it with one line on stderr and exit status 1.
+    """Runs a command's ``main``; an error in its input ends it with one line on stderr and exit status 1, and so does
+    Ctrl-C with status 130.
 
     ``ValueError`` and ``OSError`` (a missing file, a full disk) are what bad input raises; anything else is a defect
-    of ours and keeps its traceback.
+    of ours and keeps its traceback. Whoever reads the output may stop reading: ``… | head``.
     """
+    program = Path(sys.argv[0]).name
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        sys.exit(128 + signal.SIGPIPE)
     except (ValueError, OSError) as error:
-        program = Path(sys.argv[0]).name
         sys.exit(f"{program}: error: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.stderr.write(f"{program}: stopped; what is finished is kept, the same command does the rest\n")
+        sys.exit(128 + signal.SIGINT)

@@ -1,11 +1,17 @@
 # shellcheck shell=bash
-# What every script here starts with: strict mode, the repository's root as the working folder, a Python that has the
-# package, and the few functions below. Sourced, not run.
+# What every script here starts with: strict mode, the repository's root as the working folder (where a wheel was
+# installed, the caller's), a Python that has the package, and the few functions below. Sourced, not run.
 set -euo pipefail
 
 caller_folder=$PWD
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname "$scripts")
 started=$SECONDS
+if [[ -f $root/pyproject.toml ]]; then
+  export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+else
+  root=$PWD
+fi
 cd "$root"
 
 if [[ -n ${POWERNORM_PYTHON:-} ]]; then
@@ -15,7 +21,6 @@ elif [[ -x $root/.venv/bin/python ]]; then
 else
   python=python3
 fi
-export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 
 # Ends the script with one line. (From within $(…) it ends the assignment, and set -e the script.)
 fail() {
@@ -25,7 +30,7 @@ fail() {
 
 # Prints the comment at the head of the script, which is its help.
 show_help() {
-  awk 'NR == 1 { next } /^#/ { sub(/^# ?/, ""); print; next } { exit }' "$root/scripts/${0##*/}"
+  awk 'NR == 1 { next } /^#/ { sub(/^# ?/, ""); print; next } { exit }' "$scripts/${0##*/}"
   exit 0
 }
 

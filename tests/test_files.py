@@ -142,3 +142,33 @@ def test_what_folders_hold_already_is_not_asked_for_again(limit_disk, tmp_path):
     limit_disk(40 + 100 - 1)
     with pytest.raises(OSError, match="not enough room"):
         check_room_to_grow(100, *folders)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        ("ValueError('3 lines\\nmissing')", 1, "-c: error: 3 lines missing\n"),
+        ("KeyboardInterrupt", 130, "-c: stopped; what is finished is kept, the same command does the rest\n"),
+        ("RuntimeError('ours')", 1, "RuntimeError: ours\n"),  # after a traceback
+    ],
+)
+def test_how_a_command_ends(error, status, line):
+    program = f"""
+from fairseq_powernorm.files import run_command_line
+def main():
+    raise {error}
+run_command_line(main)
+"""
+    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == status and done.stderr.endswith(line)
+    assert ("Traceback" in done.stderr) == ("Runtime" in error)
+
+
+def test_a_reader_that_stops_reading_is_no_error():
+    program = "from fairseq_powernorm.files import run_command_line; run_command_line(lambda: print('line\\n' * 99999))"
+    done = subprocess.run(
+        ["bash", "-c", f'"$0" -c "{program}" | head -n 1; exit ${{PIPESTATUS[0]}}', sys.executable],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (141, "line\n", "")

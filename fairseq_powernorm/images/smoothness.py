@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ..files import atomic_write, run_command_line
 from ..norms.power_norm import PowerNorm
@@ -118,6 +119,7 @@ def study(
     bounds: list[dict] = []
     model.train()
     done, epoch = 0, 0
+    bar = tqdm(total=steps, desc=norm, unit=" steps", leave=False, disable=None)
     while done < steps:
         for inputs, labels in batches(images, batch, seed, epoch):
             if done == steps:
@@ -134,8 +136,10 @@ def study(
                 bounds += [{"step": done, **row, "images": whose} for row in observer.rows]
                 observer.rows.clear()
             done += 1
+            bar.update()
         epoch += 1
         logger.info("%s: %d of %d steps, loss %.3f", norm, done, steps, loss.item())
+    bar.close()
     return rows, bounds
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from tqdm import tqdm
 
 from ..files import atomic_write, exclusive
 from ..norms.update import OneUpdate, one_update
@@ -107,7 +108,9 @@ def train_epoch(
     """One pass over the images; mean loss, share of errors, and the updates done by then."""
     model.train()
     loss_sum, errors = torch.zeros(()), torch.zeros((), dtype=torch.int64)
-    for inputs, labels in batches(images, settings.batch, settings.seed, epoch):
+    shown = {"desc": f"epoch {epoch + 1}", "unit": " batches", "leave": False, "disable": None}
+    shuffled = batches(images, settings.batch, settings.seed, epoch)
+    for inputs, labels in tqdm(shuffled, total=math.ceil(len(images) / settings.batch), **shown):
         set_num_updates(model, updates)
         updates += 1
         with one_update(model) as update, recording(recorder, update, updates):

@@ -8,6 +8,11 @@ from ..files import read_and_write_utf8, run_command_line
 
 def command() -> None:
     """The console script ``powernorm-run``, in an environment that changes no result."""
+    if sys.platform != "linux":
+        sys.exit(
+            f"powernorm-run: recipes need Linux (bash, flock, /proc), this is {sys.platform}; the norms, their flags "
+            "and the single commands, powernorm-train, -average, -generate, are plain Python and torch"
+        )
     os.umask(os.umask(0) & 0o077)  # what is written can be read again
     read_and_write_utf8()  # before anything large is imported
     try:

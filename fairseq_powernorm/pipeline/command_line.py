@@ -17,9 +17,9 @@ from typing import NoReturn
 
 from omegaconf import DictConfig
 
-from . import plan, recipes, stages
+from . import plan, provenance, recipes, stages
 from .commands import is_language_model, stage_commands
-from .configuration import ROOT, choices, compose_run, run_folder
+from .configuration import ROOT, SHIPPED, choices, compose_run, run_folder
 from .processes import exit_on_sigterm
 from .run_folder import load_config, vary_run
 
@@ -34,6 +34,7 @@ MESSAGES = (  # argparse's, and ours
     (r"^argument (--[a-z-]+)\S*: expected one argument", r"\1 needs a value"),
     (r"^argument (--[a-z-]+)\S*: ", r"\1 "),
 )
+HELP = {"-h", "--help"}
 Options = argparse.Namespace
 
 
@@ -121,7 +122,7 @@ def planned(make_plan: Callable[[Options, str], plan.Plan]) -> Callable[[Options
         began = time.monotonic()
         try:
             plan.Executor().execute(steps)
-        except (KeyboardInterrupt, SystemExit):
+        except SystemExit:  # SIGTERM
             logger.info("stopped; the same command continues where the runs are")
             raise
         logger.info("done in %d min %02d s", *divmod(int(time.monotonic() - began), 60))
@@ -169,6 +170,17 @@ def list_recipes(options: Options) -> None:
     """Lists the recipes: what each is, whether its data is prepared, the room that a run takes."""
     for name in choices("recipe"):
         sys.stdout.write(recipes.describe_recipe(name))
+
+
+def prepare(options: Options) -> NoReturn:
+    """Prepares data: NAME [OPTION...] of demo, multi30k, iwslt14_de_en, wmt14_en_de, parallel_text (text of your own),
+    language_model and cifar10. Becomes the script prepare_NAME.sh, whose --help names its options."""
+    name, *words = options.words
+    script = SHIPPED / "scripts" / f"prepare_{name}.sh"
+    if not script.is_file():
+        known = sorted(path.stem.removeprefix("prepare_") for path in script.parent.glob("prepare_*.sh"))
+        raise ValueError(f"no preparation is called {name!r}; there are {', '.join(known)}")
+    os.execve(script, [script, *words], {**os.environ, "POWERNORM_PYTHON": sys.executable})
 
 
 def curves(options: Options) -> None:
@@ -241,6 +253,7 @@ def options_by_name() -> dict[str, dict]:
 def make_parser() -> Parser:
     """The parser of all verbs; a verb's help is its function's docstring."""
     parser = Parser(prog="powernorm-run", description="Whole recipes, single stages of a run, tables and studies.")
+    parser.add_argument("--version", action="version", version=provenance.description())
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
     known = options_by_name()
 
@@ -269,6 +282,7 @@ def make_parser() -> Parser:
     setting = option("a setting of recalibrate, generate or score; may be repeated")
     add("second-ending", second_ending, "run into override", run=needed, into=needed, override=setting)
     add("list", list_recipes, "")
+    add("prepare", prepare, "", "")
     add("table", table, "recipe runs output command override", "PREFIX.md, .csv and .png (default RUNS/RECIPE/table)")
     add("curves", curves, "recipe runs output", "PREFIX.csv and .png (default RUNS/RECIPE/curves)")
     made = "PREFIX_figureN….png and .csv (default RUNS/RECIPE/figures/paper)"
@@ -286,8 +300,13 @@ def make_parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one verb; see ``--help``."""
-    options = make_parser().parse_args(arguments)
+    """Runs one verb; see ``--help``. Without one, ``--recipe NAME`` is the whole recipe."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["prepare"] and not HELP & set(words[1:2]):
+        prepare(Options(words=words[1:] or [""]))  # whose options are the script's
+    if words and words[0].startswith("--") and words[0] not in (*HELP, "--version"):
+        words.insert(0, "recipe")  # the usual verb
+    options = make_parser().parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     exit_on_sigterm()
     options.function(options)

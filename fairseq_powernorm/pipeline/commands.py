@@ -9,19 +9,22 @@ from omegaconf import DictConfig
 
 from ..files import read_lines
 from . import slurm
-from .configuration import ROOT, tokens_warning
+from .configuration import IN_CLONE, PACKAGE, ROOT, SHIPPED, tokens_warning
 
 RECORD_FOLDER = "norm_record"
 """In a run's folder: the record of its norms."""
 
 
 def to_arguments(flags: DictConfig | dict[str, Any]) -> list[str]:
-    """Flags as a command line: a value becomes ``--flag value``, True a bare ``--flag``, False and None nothing."""
+    """Flags as a command line: a value becomes ``--flag value``, True a bare ``--flag``, False and None nothing. An
+    installed package is named by its path: fairseq looks for ``--user-dir fairseq_powernorm`` in the working folder."""
     arguments = []
     for flag, value in flags.items():
         if value is None or value is False:
             continue
         arguments.append(f"--{flag!s}")
+        if flag == "user-dir" and value == PACKAGE.name and not IN_CLONE:
+            value = PACKAGE
         if value is not True:
             arguments.append(str(value))
     return arguments
@@ -30,6 +33,14 @@ def to_arguments(flags: DictConfig | dict[str, Any]) -> list[str]:
 def is_language_model(config: DictConfig) -> bool:
     """Whether a recipe's model goes on with a text, rather than translates: then scores are perplexities."""
     return config.recipe.get("task") == "language_modeling"
+
+
+def prepare_words(recipe: DictConfig) -> list[str]:
+    """The command that prepares a recipe's data; ``powernorm-run prepare NAME …`` for a script that came in a wheel."""
+    program, *words = map(str, recipe.prepare)
+    if (ROOT / program).exists() or not (SHIPPED / program).exists():
+        return [program, *words]
+    return ["powernorm-run", "prepare", Path(program).stem.removeprefix("prepare_"), *words]
 
 
 def data_arguments(config: DictConfig) -> list[str]:

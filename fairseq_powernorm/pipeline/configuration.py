@@ -13,8 +13,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = ROOT / "configs"
+PACKAGE = Path(__file__).resolve().parents[1]
+IN_CLONE = (PACKAGE.parent / "scripts" / "common.sh").is_file()
+SHIPPED = PACKAGE.parent if IN_CLONE else PACKAGE
+"""Holds configs/ and scripts/: the clone, or the package itself where a wheel was installed."""
+ROOT = SHIPPED if IN_CLONE else Path.cwd()
+"""Where data/, data-bin/ and runs/ are and every command runs: the clone, or the folder in which the caller stands."""
+CONFIGS = SHIPPED / "configs"
 PLAIN_SECTIONS = (
     "recipe",
     "norm",
@@ -113,9 +118,21 @@ def speak_as_fairseq_does() -> None:
     version.setbase("1.1")
 
 
+def own_configs() -> list[str]:
+    """Hydra's override that adds the caller's ``configs/``, which holds recipes of his own, to the shipped ones."""
+    own = ROOT / "configs"
+    return [] if own == CONFIGS or not own.is_dir() else [f"hydra.searchpath=['{own.as_uri()}']"]
+
+
+def config_files(group: str) -> dict[str, Path]:
+    """The files of one group of the configuration by name, the caller's own and the shipped ones, which go first."""
+    found = {path.stem: path for folder in (ROOT / "configs", CONFIGS) for path in (folder / group).glob("*.yaml")}
+    return dict(sorted(found.items()))
+
+
 def choices(group: str) -> tuple[str, ...]:
     """The names in one group of the configuration: ``recipe``, ``norm``, ``init`` or ``hardware``."""
-    return tuple(sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")))
+    return tuple(config_files(group))
 
 
 def check_choice(group: str, name: str) -> str:
@@ -131,7 +148,7 @@ def check_choice(group: str, name: str) -> str:
 
 def usual_norm(init: str) -> str:
     """The norm that an initialization has unless another one is asked for; empty where there is no initialization."""
-    return OmegaConf.load(CONFIGS / "init" / f"{check_choice('init', init)}.yaml").init.get("norm", "")
+    return OmegaConf.load(config_files("init")[check_choice("init", init)]).init.get("norm", "")
 
 
 def norm_and_init(row: str) -> tuple[str, str]:
@@ -178,7 +195,7 @@ def _composed(recipe: str, norm: str, init: str, hardware: str, overrides: tuple
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             chosen = [f"recipe={recipe}", f"norm={norm}", f"init={init}", f"hardware={hardware}"]
-            return compose("run", overrides=[*chosen, *overrides])
+            return compose("run", overrides=[*own_configs(), *chosen, *overrides])
     finally:
         speak_as_fairseq_does()
 
@@ -213,7 +230,7 @@ def compose_run(
         raise ValueError(f"configuration: {error}") from None
     if config.recipe.name != recipe:
         raise ValueError(
-            f"{CONFIGS / 'recipe' / recipe}.yaml has recipe.name {config.recipe.name}: its runs lie among those of "
+            f"{config_files('recipe')[recipe]} has recipe.name {config.recipe.name}: its runs lie among those of "
             f"another recipe; make it {recipe}"
         )
     check_norm_of_init(config)

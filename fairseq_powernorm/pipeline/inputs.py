@@ -20,6 +20,7 @@ from .commands import (
     generate_arguments,
     is_language_model,
     launcher_of,
+    prepare_words,
     score_arguments,
     subset_of,
     train_arguments,
@@ -37,7 +38,7 @@ def check_data(config: DictConfig) -> None:
     for language in (recipe.source, recipe.target):
         if not (folder / f"dict.{language}.txt").is_file():
             raise ValueError(
-                f"{folder} holds no dict.{language}.txt; prepare the data first: {' '.join(recipe.prepare)}"
+                f"{folder} holds no dict.{language}.txt; prepare the data first: {' '.join(prepare_words(recipe))}"
             )
     if not recipe.test_sets:
         raise ValueError("the recipe has no test sets")
@@ -56,7 +57,7 @@ def check_data(config: DictConfig) -> None:
 
 def check_text(config: DictConfig) -> None:
     """Raises ``ValueError`` if a language model's data, or one of the texts that it is scored on, is not there."""
-    folder, prepare = ROOT / config.recipe.binarized, " ".join(config.recipe.prepare)
+    folder, prepare = ROOT / config.recipe.binarized, " ".join(prepare_words(config.recipe))
     names = {"dict.txt": "dictionary", "train.idx": "training text"}
     names |= {f"{subset_of(config, test_set)}.idx": f"text {test_set}" for test_set in config.recipe.test_sets}
     for name, what in names.items():

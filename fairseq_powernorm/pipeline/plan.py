@@ -17,14 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from .configuration import ROOT
-from .processes import SECONDS_TO_END, clean_environment, python_module
+from .processes import SECONDS_TO_END, SIDE_BY_SIDE, clean_environment, python_module
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A script of ours with its options, run from the repository's root.
+    """A script or a verb of ours with its options, run from :data:`~.configuration.ROOT`.
 
     Attributes:
         words: the command.
@@ -39,12 +39,18 @@ class Command:
         if not self.dry_run:
             yield shlex.join(self.words)
             return
+        command = [*executable(self.words), "--dry-run"]
         done = subprocess.run(
-            [*self.words, "--dry-run"], cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8", check=False
+            command, cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, encoding="utf-8", check=False
         )
         if done.returncode:
             raise ValueError(f"{shlex.join(self.words)} --dry-run failed with status {done.returncode}, see above")
         yield from done.stdout.splitlines()
+
+
+def executable(words: Sequence[str]) -> list[str]:
+    """A command as it is started: ``powernorm-run`` by this Python, and ended together with this process."""
+    return python_module("fairseq_powernorm.pipeline", *words[1:]) if words[0] == "powernorm-run" else list(words)
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,8 @@ class Jobs:
     def environment_of(self, slot: int) -> dict[str, str]:
         """What is set for a slot's jobs: its devices, of those that the caller may use, and its threads. Two processes
         that each use every core are many times slower than two that share them."""
-        given = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // self.slots))}
+        given = {SIDE_BY_SIDE: "1"} if self.slots > 1 else {}
+        given |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // self.slots))}
         if self.gpus is not None:
             visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
             names = (visible or [str(number) for number in range(self.gpus)])[: self.gpus]
@@ -125,8 +132,8 @@ class Executor:
             for step in plan:
                 if isinstance(step, Jobs):
                     self._run_jobs(step)
-                elif status := self._run(step.words, step.words, {}):
-                    raise ValueError(f"{step.words[0]} failed with status {status}, see above")
+                elif status := self._run(executable(step.words), step.words, {}):
+                    raise ValueError(f"{shlex.join(step.words[:2])} failed with status {status}, see above")
         except BaseException:
             self.stop()
             raise
@@ -139,8 +146,8 @@ class Executor:
         def run_one(job: Job) -> int:
             slot = free.get()
             try:
-                command = python_module("fairseq_powernorm.pipeline", *job.arguments)
-                return self._run(command, ("powernorm-run", *job.arguments), step.environment_of(slot))
+                shown = ("powernorm-run", *job.arguments)
+                return self._run(executable(shown), shown, step.environment_of(slot))
             finally:
                 free.put(slot)
 

@@ -16,9 +16,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
 
 from .commands import fairseq_command
-from .configuration import ROOT
+from .configuration import IN_CLONE, ROOT
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +38,65 @@ FOREIGN_VARIABLES = (
     *("PYTHONOPTIMIZE", "PYTHONINSPECT", "PYTHONCOERCECLOCALE"),
 )
 
-Progress = Callable[[str], str | None]
-"""Takes a line of output; gives a short report of how far the command is, or None."""
+SIDE_BY_SIDE = "POWERNORM_SIDE_BY_SIDE"
+"""The variable that is set where several runs share a terminal, which one bar each would overwrite."""
+
+
+class Report(NamedTuple):
+    """How far a command is: so many units of a total, if that is known, and what else is to be said."""
+
+    done: int
+    total: int | None
+    unit: str
+    text: str = ""
+
+    def __str__(self) -> str:
+        """``update 20 of 1000, loss 9.5``."""
+        total = f" of {self.total}" if self.total else ""
+        return f"{self.unit} {self.done}{total}{', ' if self.text else ''}{self.text}"
+
+
+Progress = Callable[[str], Report | None]
+"""Takes a line of output; gives a report of how far the command is, or None."""
+
+
+class Display:
+    """Shows reports: a bar with the remaining time on a terminal, elsewhere (and side by side) a line every 15 seconds.
+
+    Args:
+        label: what to call the run.
+    """
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.bar: tqdm | None = None
+        self.began = self.shown = time.monotonic()
+
+    def show(self, report: Report) -> None:
+        """Takes the next report."""
+        now = time.monotonic()
+        if self.bar is None:  # a training may go on somewhere in the middle
+            self.first, self.began = report.done, now
+            never = True if SIDE_BY_SIDE in os.environ else None
+            shown = {"desc": self.label, "unit": f" {report.unit}s", "leave": False, "disable": never}
+            self.bar = tqdm(total=report.total, initial=report.done, **shown)
+        if not self.bar.disable:
+            self.bar.set_postfix_str(report.text, refresh=False)
+            self.bar.update(report.done - self.bar.n)
+        elif now - self.shown >= SECONDS_BETWEEN_PROGRESS:
+            logger.info("%s: %s%s", self.label, report, self._remaining(report, now - self.began))
+            self.shown = now
+
+    def _remaining(self, report: Report, elapsed: float) -> str:
+        if not report.total or report.done <= self.first:
+            return ""
+        left = elapsed * (report.total - report.done) / (report.done - self.first)
+        return f", {tqdm.format_interval(left)} left"
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 def clean_environment(defaults: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -44,7 +104,7 @@ def clean_environment(defaults: Mapping[str, str] | None = None) -> dict[str, st
 
     With RANK or SLURM_NNODES set, fairseq takes a single training for a part of a larger one and torchrun finds another
     number of workers; with another locale, files are read in another encoding. The devices to use, the threads and the
-    paths of programs stay. Python reads and writes UTF-8 and finds this package first.
+    paths of programs stay. Python reads and writes UTF-8, is this one in scripts too, finds a clone's package first.
     """
     kept = {
         name: value
@@ -52,7 +112,8 @@ def clean_environment(defaults: Mapping[str, str] | None = None) -> dict[str, st
         if not name.startswith(FOREIGN_PREFIXES) and name not in FOREIGN_VARIABLES
     }
     paths = [path for path in kept.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(ROOT)]
-    return {**kept, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *paths])}
+    kept["PYTHONPATH"] = os.pathsep.join([str(ROOT), *paths] if IN_CLONE else paths)
+    return {**kept, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", "POWERNORM_PYTHON": sys.executable}
 
 
 def dying_with(parent: int, *words: str) -> list[str]:
@@ -96,9 +157,8 @@ def run_logged(
 ) -> None:
     """Runs a command from the repository's root and waits for it.
 
-    Everything it prints is appended to ``log``; reports of ``progress`` go to the logger, at most one every 15
-    seconds, after ``label``. If this process is to end meanwhile, so is the command: it is asked to, and killed if it
-    does not.
+    Everything it prints is appended to ``log``; reports of ``progress`` are displayed. If this process is to end
+    meanwhile, so is the command: it is asked to, and killed if it does not.
 
     Args:
         command: what is started.
@@ -114,7 +174,6 @@ def run_logged(
     logger.info("+ %s", shown)
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: deque[str] = deque(maxlen=LINES_KEPT)
-    last_report = time.monotonic()
     with open(log, "a", encoding="utf-8") as output:
         output.write(f"+ {shown}\n")
         process = subprocess.Popen(
@@ -128,18 +187,19 @@ def run_logged(
             encoding="utf-8",
             errors="replace",
         )
+        display = Display(label)
         try:
             for line in process.stdout or ():
                 output.write(line)
                 tail.append(line.rstrip())
-                report = progress(line)
-                if report and time.monotonic() - last_report >= SECONDS_BETWEEN_PROGRESS:
-                    logger.info("%s: %s", label, report)
-                    last_report = time.monotonic()
+                if report := progress(line):
+                    display.show(report)
             status = process.wait()
         except BaseException:
             stop(process)
             raise
+        finally:
+            display.close()
     if status != 0:
         lines = list(itertools.takewhile(lambda line: TORCHRUN_S_REPORT not in line, tail)) or list(tail)
         lines = lines[-LINES_SHOWN_ON_FAILURE:]
@@ -169,7 +229,7 @@ def training_progress(max_update: int | None) -> Progress:
     """Reads ``fairseq-train --log-format json`` and reports updates, loss and the last validation loss."""
     valid = "none yet"
 
-    def progress(line: str) -> str | None:
+    def progress(line: str) -> Report | None:
         nonlocal valid
         found = re.search(r"\| INFO \| (train_inner|valid) \| (\{.*\})", line)
         if not found:
@@ -178,8 +238,8 @@ def training_progress(max_update: int | None) -> Progress:
         if found[1] == "valid":
             valid = stats.get("valid_loss", valid)
             return None
-        total = f" of {max_update}" if max_update else ""
-        return f"update {stats['num_updates']}{total}, loss {stats['loss']}, validation loss {valid}"
+        text = f"loss {stats['loss']}, validation loss {valid}"
+        return Report(int(stats["num_updates"]), max_update, "update", text)
 
     return progress
 
@@ -188,11 +248,11 @@ def generation_progress(sentences: int) -> Progress:
     """Counts the translations that ``fairseq-generate`` prints."""
     done = 0
 
-    def progress(line: str) -> str | None:
+    def progress(line: str) -> Report | None:
         nonlocal done
         if not line.startswith("D-"):
             return None
         done += 1
-        return f"{done} of {sentences} sentences"
+        return Report(done, sentences, "sentence")
 
     return progress

@@ -13,8 +13,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ..files import check_room_to_grow, read_lines
-from .commands import is_language_model, launcher_of, stage_commands
-from .configuration import CONFIGS, ROOT, check_choice, compose_run, run_folder
+from .commands import is_language_model, launcher_of, prepare_words, stage_commands
+from .configuration import ROOT, check_choice, compose_run, config_files, run_folder
 from .inputs import check_average, check_devices
 from .plan import Command, Job, Jobs, Plan, cores
 from .run_folder import load_config, varied
@@ -74,14 +74,16 @@ def plan_recipe(options: argparse.Namespace, command: str) -> list[Command | Job
         check_room_to_grow(config.recipe.disk_gb * 1e9, *untrained)
     output = options.output or options.runs / options.recipe / "table"
     chosen = ["--recipe", options.recipe, "--runs", str(options.runs)]
-    table = ["scripts/table.sh", *chosen, "--output", str(output)]
+    table = ["powernorm-run", "table", *chosen, "--output", str(output)]
     words = ["--runs", str(options.runs / options.recipe), "--force", "--command", command]
     report = Command((sys.executable, "-m", "fairseq_powernorm.report.command", *words))
     return [
-        Command((*config.recipe.prepare, *(["--from", str(options.source)] if options.source else [])), dry_run=True),
+        Command(
+            (*prepare_words(config.recipe), *(["--from", str(options.source)] if options.source else [])), dry_run=True
+        ),
         Jobs(tuple(jobs), min(options.jobs or fitting, len(jobs)), gpus, devices),
         Command((*table, *with_overrides(overrides), "--command", command)),
-        Command(("scripts/curves.sh", *chosen, "--output", f"{output}_curves")),
+        Command(("powernorm-run", "curves", *chosen, "--output", f"{output}_curves")),
         *([] if is_language_model(config) else [report]),  # which is about translations
     ]
 
@@ -111,7 +113,7 @@ def plan_batch_sizes(options: argparse.Namespace, command: str) -> Plan:
         own = argparse.Namespace(**vars(options))
         own.runs, own.output = options.runs / str(tokens), None
         own.override = [*options.override, f"batch.tokens_per_device={tokens}"]
-        words = ["scripts/run_recipe.sh", "--recipe", own.recipe, "--norms", ",".join(own.norms)]
+        words = ["powernorm-run", "recipe", "--recipe", own.recipe, "--norms", ",".join(own.norms)]
         words += ["--seeds", ",".join(map(str, own.seeds)), "--runs", str(own.runs), *with_overrides(own.override)]
         prepare, *others = plan_recipe(own, shlex.join(words))
         steps += [*([] if steps else [prepare]), *others]
@@ -187,10 +189,10 @@ def plan_recalibration(options: argparse.Namespace, command: str) -> Plan:
 
 def describe_recipe(name: str) -> str:
     """What a recipe is, by the comment at the head of its file, whether its data is prepared, and the room of a run."""
-    lines = read_lines(CONFIGS / "recipe" / f"{name}.yaml")
+    lines = read_lines(config_files("recipe")[name])
     comment = itertools.takewhile(lambda line: line.startswith("# "), lines[1:])  # after Hydra's own first line
     recipe = compose_run(name).recipe
-    prepare = shlex.join(map(str, recipe.prepare))
+    prepare = shlex.join(prepare_words(recipe))
     ready = (ROOT / recipe.binarized).is_dir()
     data = f"{recipe.binarized}, prepared" if ready else f"not prepared yet: {prepare}"
     words = [*(line.removeprefix("# ") for line in comment), f"data: {data}", f"a run takes {recipe.disk_gb} GB"]

@@ -28,7 +28,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..files import read_and_write_utf8, run_command_line
 from . import slurm
-from .configuration import CONFIGS, ROOT, check_norm_of_init, label_of, run_folder, speak_as_fairseq_does
+from .configuration import (
+    CONFIGS,
+    ROOT,
+    check_norm_of_init,
+    label_of,
+    own_configs,
+    run_folder,
+    speak_as_fairseq_does,
+)
 from .processes import exit_on_sigterm
 from .stages import node_rank_of, run_stages
 
@@ -86,6 +94,7 @@ def command() -> None:
     """The program."""
     read_and_write_utf8()
     run_command_line(prepare_launcher)
+    sys.argv[1:1] = own_configs()
     main()
 
 

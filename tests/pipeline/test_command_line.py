@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from fairseq import options
 
-import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
+import fairseq_powernorm.transformer  # registers the architectures
+from fairseq_powernorm.pipeline import __main__ as pipeline_main
 from fairseq_powernorm.pipeline import command_line, commands, inputs, recipes
 from fairseq_powernorm.pipeline.configuration import choices, compose_run
 
@@ -27,9 +29,12 @@ def parse(command):
         return options.parse_args_and_arch(options.get_training_parser(), words[1:])
     if words[0] == "fairseq-generate":
         return options.parse_args_and_arch(options.get_generation_parser(), words[1:])
-    if words[0].startswith("powernorm-"):
+    if words[0] in ("powernorm-average", "powernorm-recalibrate"):
         module = {"powernorm-average": "average", "powernorm-recalibrate": "recalibrate"}[words[0]]
         return help_knows(f"fairseq_powernorm.checkpoints.{module}", words[1:])
+    if words[0] == "powernorm-run":
+        command_line.make_parser().parse_args(words[1:])
+        return None
     if "-m" in words and words[words.index("-m") + 1].startswith("fairseq_powernorm."):
         return help_knows(words[words.index("-m") + 1], words[words.index("-m") + 2 :])
     assert (ROOT / words[0]).is_file(), command
@@ -74,8 +79,8 @@ def test_a_dry_run_prints_every_command_and_each_parses(recipe, extra, trainings
     test_sets = len(compose_run(recipe).recipe.test_sets)
     assert sum(command.startswith("fairseq-generate") for command in commands) == trainings * test_sets
     table, curves, report = commands[-3:]
-    assert table.startswith("scripts/table.sh") and f"reproduce_table1.sh --recipe {recipe}" in table
-    assert curves.startswith("scripts/curves.sh") and curves.endswith("table_curves") and ".report." in report
+    assert table.startswith("powernorm-run table") and f"reproduce_table1.sh --recipe {recipe}" in table
+    assert curves.startswith("powernorm-run curves") and curves.endswith("table_curves") and ".report." in report
     assert not (tmp_path / "runs").exists()
 
 
@@ -175,3 +180,37 @@ def test_the_list_of_recipes(capsys, monkeypatch, tmp_path):
     assert listed.startswith("    Multi30k German -> English: image captions, 29,000 pairs.")
     assert "data: data-bin/multi30k_de_en, prepared\n    a run takes 0.2 GB\n" in listed
     assert "data: not prepared yet: scripts/prepare_iwslt14_de_en.sh" in text
+
+
+def run_command(*words, **options):
+    command = [sys.executable, "-m", "fairseq_powernorm.pipeline", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
+
+
+def test_the_version_names_what_a_result_depends_on():
+    done = run_command("--version")
+    assert done.returncode == 0 and done.stdout.startswith(f"fairseq_powernorm {fairseq_powernorm.__version__} (")
+    assert f"torch {torch.__version__}" in done.stdout and "fairseq-fixed " in done.stdout
+
+
+def test_prepare_is_the_preparation_s_script(tmp_path):
+    done = run_command("prepare", "demo", "--name", "mine", "--pairs", "20", "--dry-run")
+    assert done.returncode == 0 and "--destination data/mine/raw --train 20" in done.stdout
+    for words, name in ((["prepare", "demos"], "demos"), (["prepare"], "")):
+        done = run_command(*words)
+        assert done.returncode == 1
+        assert f"no preparation is called '{name}'; there are cifar10, demo, iwslt14_de_en, " in done.stderr
+
+
+def test_the_usual_verb(monkeypatch):
+    """A whole recipe."""
+    given = []
+    monkeypatch.setattr(recipes, "plan_recipe", lambda options, command: given.append(options.recipe) or [])
+    command_line.main(["--recipe", "smoke_de_en", "--dry-run"])
+    assert given == ["smoke_de_en"]
+
+
+def test_recipes_need_linux(monkeypatch):
+    monkeypatch.setattr("sys.platform", "win32")
+    with pytest.raises(SystemExit, match=r"powernorm-run: recipes need Linux .*, this is win32; the norms"):
+        pipeline_main.command()

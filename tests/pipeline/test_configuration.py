@@ -8,6 +8,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 import fairseq_powernorm.transformer  # noqa: F401 (registers the architectures)
 from fairseq_powernorm import available_norms
+from fairseq_powernorm.pipeline import commands, configuration
 from fairseq_powernorm.pipeline.commands import (
     evaluate_arguments,
     evaluation_protocols,
@@ -259,3 +260,36 @@ def test_whatever_an_override_says_the_folder_has_a_name_of_its_own():
     names = [suffix_of([f"train.restore-file={value}"]) for value in values]
     assert len(set(names)) == len(values)
     assert all(re.fullmatch(r"[\w.,=+-]{1,120}", name) for name in names)
+
+
+def test_recipes_of_one_s_own_where_the_package_is_installed(tmp_path, monkeypatch):
+    """Beside the shipped ones, from configs/ in the caller's folder; what came with the package has its name."""
+    shipped = {name: compose_run(name) for name in ("demo_de_en", "smoke_de_en")}
+    monkeypatch.setattr(configuration, "ROOT", tmp_path)
+    assert configuration.own_configs() == []
+    recipe = tmp_path / "configs" / "recipe" / "mine.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text("# @package _global_\ndefaults: [demo_de_en]\nrecipe: {name: mine}\ntrain: {max-update: 7}\n")
+    (recipe.parent / "smoke_de_en.yaml").write_text("# @package _global_\nrecipe: {name: other}\n")
+    configuration._composed.cache_clear()
+    assert "mine" in choices("recipe") and "layer" in choices("norm")
+    mine = compose_run("mine", "layer")
+    assert mine.train["max-update"] == 7 and mine.train.arch == shipped["demo_de_en"].train.arch
+    assert compose_run("smoke_de_en") == shipped["smoke_de_en"]
+    configuration._composed.cache_clear()
+
+
+def test_scripts_that_came_with_the_package(tmp_path, monkeypatch):
+    recipe = compose_run("smoke_de_en").recipe
+    assert commands.prepare_words(recipe)[0] == "scripts/prepare_demo.sh"
+    monkeypatch.setattr(commands, "ROOT", tmp_path)
+    words = commands.prepare_words(recipe)
+    assert words[:3] == ["powernorm-run", "prepare", "demo"] and words[3:] == list(map(str, recipe.prepare[1:]))
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "prepare_demo.sh").touch()  # the caller's own
+    assert commands.prepare_words(recipe)[0] == "scripts/prepare_demo.sh"
+    assert commands.to_arguments({"user-dir": "fairseq_powernorm"}) == ["--user-dir", "fairseq_powernorm"]
+    monkeypatch.setattr(commands, "IN_CLONE", False)  # which --user-dir does not find by its name
+    assert commands.to_arguments({"user-dir": "fairseq_powernorm"}) == ["--user-dir", str(commands.PACKAGE)]
+    recipe.prepare = ["true"]
+    assert commands.prepare_words(recipe) == ["true"]

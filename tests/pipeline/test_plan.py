@@ -26,11 +26,13 @@ def test_runs_share_the_devices_and_the_cores(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(plan, "cores", lambda: 8)
     jobs = plan.Jobs((), slots=3, gpus=8, devices=2)
+    shared = {"OMP_NUM_THREADS": "2", "POWERNORM_SIDE_BY_SIDE": "1"}
     assert [jobs.environment_of(slot) for slot in (0, 2, 4)] == [
-        {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "0,1"},
-        {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "4,5"},
-        {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "0,1"},
+        {**shared, "CUDA_VISIBLE_DEVICES": "0,1"},
+        {**shared, "CUDA_VISIBLE_DEVICES": "4,5"},
+        {**shared, "CUDA_VISIBLE_DEVICES": "0,1"},
     ]
+    assert plan.Jobs((), slots=1).environment_of(0) == {"OMP_NUM_THREADS": "8"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b,7")
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     jobs = plan.Jobs((), slots=4, gpus=2, devices=1)

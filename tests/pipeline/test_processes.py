@@ -21,19 +21,54 @@ def test_training_progress_reads_fairseqs_json_lines():
     stamp = "2026-01-01 00:00:00 | INFO |"
     assert progress(f"{stamp} fairseq.tasks | something else") is None
     line = f'{stamp} train_inner | {{"epoch": 1, "loss": "9.5", "num_updates": "20"}}'
-    assert progress(line) == "update 20 of 1000, loss 9.5, validation loss none yet"
+    assert str(progress(line)) == "update 20 of 1000, loss 9.5, validation loss none yet"
     assert progress(f'{stamp} valid | {{"epoch": 1, "valid_loss": "8.25"}}') is None
-    assert progress(line.replace('"20"', '"40"')) == "update 40 of 1000, loss 9.5, validation loss 8.25"
-    assert processes.training_progress(None)(line) == "update 20, loss 9.5, validation loss none yet"
+    assert str(progress(line.replace('"20"', '"40"'))) == "update 40 of 1000, loss 9.5, validation loss 8.25"
+    assert str(processes.training_progress(None)(line)) == "update 20, loss 9.5, validation loss none yet"
 
 
 def test_generation_progress_counts_translations():
     progress = processes.generation_progress(3)
-    assert [progress(line) for line in ("H-0\t-1\tx", "D-0\t-1\tx", "D-2\t-1\ty")] == [
-        None,
-        "1 of 3 sentences",
-        "2 of 3 sentences",
+    reports = [progress(line) for line in ("H-0\t-1\tx", "D-0\t-1\tx", "D-2\t-1\ty")]
+    assert list(map(str, reports)) == ["None", "sentence 1 of 3", "sentence 2 of 3"]
+
+
+def display_of(done, total, seconds, monkeypatch):
+    """A display after two reports so many seconds apart."""
+    now = [100.0]
+    monkeypatch.setattr(processes.time, "monotonic", lambda: now[0])
+    display = processes.Display("power seed 1")
+    for count in done:
+        display.show(processes.Report(count, total, "update", "loss 3.0"))
+        now[0] += seconds
+    return display
+
+
+def test_lines_say_how_long_it_still_takes(monkeypatch, caplog):
+    """Counted from where this process began: a training may go on in the middle."""
+    caplog.set_level("INFO")
+    display_of([500, 520, 540], 1080, 20, monkeypatch)
+    assert [record.getMessage() for record in caplog.records] == [
+        "power seed 1: update 520 of 1080, loss 3.0, 09:20 left",
+        "power seed 1: update 540 of 1080, loss 3.0, 09:00 left",
     ]
+    caplog.clear()
+    display_of([500, 520], None, 20, monkeypatch)
+    assert [record.getMessage() for record in caplog.records] == ["power seed 1: update 520, loss 3.0"]
+
+
+def test_a_bar_on_a_terminal_unless_runs_go_side_by_side(monkeypatch, caplog, capsys):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    display = display_of([500, 520, 540], 1080, 20, monkeypatch)
+    display.bar.refresh()
+    display.close()
+    shown = capsys.readouterr().err
+    assert "power seed 1:  50%|" in shown and "540/1080" in shown and "loss 3.0" in shown
+    assert not caplog.records
+    monkeypatch.setenv(processes.SIDE_BY_SIDE, "1")
+    display_of([500, 520], 1080, 20, monkeypatch).close()
+    assert capsys.readouterr().err == "" and len(caplog.records) == 1
 
 
 def test_a_command_that_fails_is_told_by_its_last_line(tmp_path):
