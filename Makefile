@@ -68,7 +68,7 @@ lint: $(INSTALLED) ## ruff, mypy and shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/shellcheck -x scripts/*.sh .ci/run
+	$(BIN)/shellcheck -x scripts/*.sh tests/integration/*.sh .ci/run
 
 format: $(INSTALLED) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .

@@ -31,6 +31,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=f"no real data: {REAL_DATA} does not exist"))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+        if item.get_closest_marker("slurm") and shutil.which("sbatch") is None:
+            item.add_marker(pytest.mark.skip(reason="no Slurm (Debian's packages slurm-wlm and munge)"))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ..files import read_lines
+from . import slurm
 from .configuration import IN_CLONE, PACKAGE, ROOT, SHIPPED, tokens_warning
 
 RECORD_FOLDER = "norm_record"
@@ -156,13 +157,13 @@ def launcher_of(config: DictConfig, node_rank: int = 0) -> list[str]:
 
     Args:
         config: ``hardware.devices`` of all ``hardware.nodes`` together, ``hardware.master``, HOST:PORT of node 0, which
-            several nodes need.
+            several nodes need; Slurm's first machine unless given.
         node_rank: which of the nodes this is.
 
     Raises:
         ValueError: devices that do not divide among the nodes, or several nodes without a master.
     """
-    devices, nodes, master = config.hardware.devices, config.hardware.nodes, config.hardware.get("master") or ""
+    devices, nodes = config.hardware.devices, config.hardware.nodes
     if nodes < 1 or devices % nodes:
         raise ValueError(f"{devices} devices do not divide among {nodes} nodes")
     if not 0 <= node_rank < nodes:
@@ -171,9 +172,13 @@ def launcher_of(config: DictConfig, node_rank: int = 0) -> list[str]:
         return []
     if nodes == 1:
         return ["--standalone", "--nproc-per-node", str(devices)]
+    master = config.hardware.get("master") or slurm.master() or ""
     host, _, port = master.rpartition(":")
     if not host or not port.isdecimal():
-        raise ValueError(f"{nodes} nodes need HOST:PORT of the first as hardware.master, got {master!r}")
+        raise ValueError(
+            f"{nodes} nodes need HOST:PORT of the first as hardware.master, got {master!r}; where srun starts them, "
+            "Slurm says it"
+        )
     each = ["--nnodes", str(nodes), "--node-rank", str(node_rank), "--nproc-per-node", str(devices // nodes)]
     return [*each, "--master-addr", host, "--master-port", port]
 

@@ -101,7 +101,12 @@ def whole_times(value: int, factor: float) -> int:
     return max(1, round(value * factor))
 
 
-for resolver in (max_tokens, update_freq, norm_sync, forward_calls, times, whole_times):
+def where_several(devices: int, value: str) -> str | None:
+    """A flag's value where several devices train together; no flag for one."""
+    return value if devices > 1 else None
+
+
+for resolver in (max_tokens, update_freq, norm_sync, forward_calls, times, whole_times, where_several):
     OmegaConf.register_new_resolver(f"powernorm.{resolver.__name__}", resolver, replace=True)
 
 

@@ -211,12 +211,17 @@ def check_inputs(config: DictConfig, folder: Path) -> None:
     check_data(config)
     check_average(config)
     launcher_of(config)
-    if config.hardware.name != "cpu":
-        check_devices(config.hardware.devices // config.hardware.nodes)
+    check_share_of_devices(config)
     check_room_to_grow(config.recipe.disk_gb * 1e9, folder)
     if not is_language_model(config):
         check_references(config)
     check_average(config, ask_fairseq(config, folder))
+
+
+def check_share_of_devices(config: DictConfig) -> None:
+    """Raises ``ValueError`` if this machine lacks CUDA devices for its share of a run."""
+    if config.hardware.name != "cpu":
+        check_devices(config.hardware.devices // config.hardware.nodes)
 
 
 def check_devices(devices: int) -> None:

@@ -4,6 +4,7 @@ What a command computes depends on its arguments alone. So the caller's folder, 
 and launchers do not reach it (:func:`clean_environment`).
 """
 
+import itertools
 import json
 import logging
 import os
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_PROGRESS = 15.0
 SECONDS_TO_END = 45.0  # torchrun gives its workers 30
 LINES_SHOWN_ON_FAILURE = 12
+LINES_KEPT = 100  # torchrun's report is forty lines long
+TORCHRUN_S_REPORT = "] failed (exitcode: "
 FOREIGN_PREFIXES = ("SLURM_", "SBATCH_", "SRUN_", "PMI_", "PMIX_", "OMPI_", "MPI_", "TORCHELASTIC_", "PET_", "LC_")
 FOREIGN_VARIABLES = (
     *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "NODE_RANK", "ROLE_NAME"),
@@ -170,7 +173,7 @@ def run_logged(
     """
     logger.info("+ %s", shown)
     log.parent.mkdir(parents=True, exist_ok=True)
-    tail: deque[str] = deque(maxlen=LINES_SHOWN_ON_FAILURE)
+    tail: deque[str] = deque(maxlen=LINES_KEPT)
     with open(log, "a", encoding="utf-8") as output:
         output.write(f"+ {shown}\n")
         process = subprocess.Popen(
@@ -198,8 +201,10 @@ def run_logged(
         finally:
             display.close()
     if status != 0:
-        reason = next((line for line in reversed(tail) if line), "no output")
-        for line in tail:
+        lines = list(itertools.takewhile(lambda line: TORCHRUN_S_REPORT not in line, tail)) or list(tail)
+        lines = lines[-LINES_SHOWN_ON_FAILURE:]
+        reason = next((line for line in reversed(lines) if line), "no output")
+        for line in lines:
             logger.error("%s| %s", label, line)
         program = shown.split()[0]
         raise ValueError(f"{label}: {program} failed with status {status}: {reason}; see {log}")

@@ -16,7 +16,10 @@ from .configuration import ROOT, row_of
 
 RESULT_SECTIONS = ("data", "train", "batch", "hardware", "average", "recalibrate", "generate", "score")
 VARIABLE_SECTIONS = ("recalibrate", "generate", "score")  # what comes after the average
-HARDWARE_FLAGS = ("cpu", "fp16", "num-workers", "max-tokens", "update-freq", "norm-sync", "distributed-world-size")
+HARDWARE_FLAGS = (
+    *("cpu", "fp16", "num-workers", "max-tokens", "update-freq", "norm-sync"),
+    *("distributed-world-size", "ddp-backend", "distributed-backend"),
+)
 OLD_FINGERPRINT = "data.sha256"
 
 
@@ -47,13 +50,15 @@ def check_same_run(config: DictConfig, folder: Path) -> None:
 
 def flat_settings(config: DictConfig, trained: bool) -> dict[str, str]:
     """What a run's results depend on, as ``section.key`` and text; without what follows from the hardware if
-    ``trained``."""
+    ``trained``. Where the machines meet is of no account; a key without a value is as good as none."""
     names = {"norm.name": row_of(config), "seed": str(config.seed)}
     return names | {
         f"{section}.{key}": str(value)
         for section in RESULT_SECTIONS
         for key, value in (config.get(section) or {}).items()
-        if not (trained and (section == "hardware" or key in HARDWARE_FLAGS))
+        if value is not None
+        and (section, key) != ("hardware", "master")
+        and not (trained and (section == "hardware" or key in HARDWARE_FLAGS))
     }
 
 

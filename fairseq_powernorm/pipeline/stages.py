@@ -8,7 +8,6 @@ holds the folder's lock: a run that was killed at any moment goes on with the sa
 
 import json
 import logging
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ..files import atomic_write, exclusive, read_lines
-from . import processes, provenance
+from . import processes, provenance, slurm
 from .commands import (
     fairseq_command,
     generate_arguments,
@@ -30,7 +29,7 @@ from .commands import (
 )
 from .configuration import label_of, row_of, tokens_warning
 from .evaluation import evaluate
-from .inputs import check_data, check_devices, check_inputs, read_references
+from .inputs import check_data, check_inputs, check_share_of_devices, read_references
 from .run_folder import check_same_run, check_same_test_set, store_config, with_fingerprint, write_texts
 
 logger = logging.getLogger(__name__)
@@ -85,11 +84,25 @@ def train(config: DictConfig, folder: Path) -> None:
 def join_training(config: DictConfig, folder: Path, node_rank: int) -> None:
     """What a machine other than the first does of a run: its share of the training, nothing else."""
     launcher = launcher_of(config, node_rank)
+    if is_trained(config, folder):
+        logger.info("%s: trained already, nothing to do on node %d", label_of(config), node_rank)
+        return
     check_data(config)
-    check_devices(config.hardware.devices // config.hardware.nodes)
+    check_share_of_devices(config)
     log, label = folder / f"train.node{node_rank}.log", f"{label_of(config)}, node {node_rank}"
     arguments = train_arguments(config, folder)
     processes.run_fairseq("train", arguments, log, label, config.hardware.environment, launcher=launcher)
+
+
+def is_trained(config: DictConfig, folder: Path) -> bool:
+    """Whether the first machine, started now, has nothing to train, as far as another one can see."""
+    from ..checkpoints.io import DamagedCheckpoint
+
+    last = folder / "checkpoints" / "checkpoint_last.pt"
+    try:
+        return (folder / "run.json").exists() or (last.exists() and training_is_over(config, last))
+    except DamagedCheckpoint:  # the first machine will train from another one
+        return False
 
 
 def training_is_over(config: DictConfig, last: Path | None) -> bool:
@@ -218,7 +231,7 @@ AFTER_AVERAGE = ("recalibrate", "translate", "score")
 
 def node_rank_of(config: DictConfig, given: int | None = None) -> int:
     """Which of a run's machines this is: as given, or Slurm's number where the run has several machines."""
-    return given if given is not None else int(os.environ.get("SLURM_NODEID", "0")) if config.hardware.nodes > 1 else 0
+    return given if given is not None else slurm.node_rank() if config.hardware.nodes > 1 else 0
 
 
 def run_stages(config: DictConfig, folder: Path, names: Sequence[str] = tuple(STAGES), node_rank: int = 0) -> None:

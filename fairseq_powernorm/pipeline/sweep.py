@@ -11,9 +11,11 @@ Each job trains, averages, recalibrates if the recipe says so, translates and sc
 the data has to be prepared. ``+runs=DIR`` chooses another folder for the runs. An override of anything but recipe,
 norm, seed, hardware and runs gives the run's folder a suffix: ``seed1,train.lr=0.001``. If a job fails, the others go
 on. The launchers ``submitit_slurm`` and ``submitit_local`` come with the extra ``cluster``. Where a job has several
-machines, Slurm starts it on each: the first keeps the records, the others join its training.
+machines, Slurm starts it on each: the first keeps the records, the others join its training. A job that Slurm ends and
+puts back into its queue goes on from its last checkpoint.
 """
 
+import importlib.util
 import logging
 import os
 import shutil
@@ -25,6 +27,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..files import read_and_write_utf8, run_command_line
+from . import slurm
 from .configuration import (
     CONFIGS,
     ROOT,
@@ -34,6 +37,7 @@ from .configuration import (
     run_folder,
     speak_as_fairseq_does,
 )
+from .processes import exit_on_sigterm
 from .stages import node_rank_of, run_stages
 
 logger = logging.getLogger(__name__)
@@ -53,8 +57,6 @@ def whole_run(config: DictConfig, overrides: Sequence[str] = ()) -> None:
     config = config.copy()
     with open_dict(config):
         runs = config.pop("runs", None) or ROOT / "runs"
-        if config.hardware.nodes > 1 and not config.hardware.master:
-            config.hardware.master = f"{os.environ.get('SLURM_LAUNCH_NODE_IPADDR', 'localhost')}:29400"
     OmegaConf.resolve(config)
     check_norm_of_init(config)
     run_stages(config, run_folder(config, runs, overrides).absolute(), node_rank=node_rank_of(config))
@@ -63,6 +65,7 @@ def whole_run(config: DictConfig, overrides: Sequence[str] = ()) -> None:
 @hydra.main(config_path=str(CONFIGS), config_name="run", version_base="1.3")
 def main(config: DictConfig) -> None:
     """Hydra's entry point; what does not fit is said in one line, and fails this job alone."""
+    exit_on_sigterm()  # submitit ignores it, the training does not: the job would count as failed, not as requeued
     try:
         whole_run(config, HydraConfig.get().overrides.task)
     except (ValueError, OSError) as error:
@@ -70,16 +73,27 @@ def main(config: DictConfig) -> None:
         raise
 
 
-def check_launcher() -> None:
-    """Raises ``ValueError`` where the arguments ask for Slurm and this machine has none."""
-    if any(word.endswith("launcher=submitit_slurm") for word in sys.argv[1:]) and shutil.which("srun") is None:
+def prepare_launcher() -> None:
+    """What jobs of Slurm need, where the arguments ask for them.
+
+    Raises:
+        ValueError: no Slurm on this machine, or no launcher.
+    """
+    if not any(word.endswith("launcher=submitit_slurm") for word in sys.argv[1:]):
+        return
+    if shutil.which("srun") is None:
         raise ValueError("hydra/launcher=submitit_slurm needs a machine with Slurm, this one has no srun")
+    if importlib.util.find_spec("submitit") is None:
+        raise ValueError("hydra/launcher=submitit_slurm needs the extra cluster: .venv/bin/pip install -e '.[cluster]'")
+    os.environ.setdefault("SLURM_KILL_BAD_EXIT", "1")  # machines do not wait for one that has failed
+    if not slurm.has_accounting():
+        slurm.watch_queue()
 
 
 def command() -> None:
     """The program."""
     read_and_write_utf8()
-    run_command_line(check_launcher)
+    run_command_line(prepare_launcher)
     sys.argv[1:1] = own_configs()
     main()
 

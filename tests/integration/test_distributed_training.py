@@ -27,17 +27,21 @@ def with_sgd(flags):
     return [*flags[:start], "--optimizer", "sgd", *flags[start + 4 :]]
 
 
-def train(commands, corpus, root, folder, ranks, *arguments, edit=list):
+def train(commands, corpus, root, folder, ranks, *arguments, edit=list, torchrun=False):
     """The state of the model in the last checkpoint."""
     port = free_port()
-    command = [sys.executable, "-m", "fairseq_cli.train", corpus / "bin", "--user-dir", "fairseq_powernorm"]
+    command = ["-m", "fairseq_cli.train", corpus / "bin", "--user-dir", "fairseq_powernorm"]
     command += ["--arch", "powernorm_tiny", *edit(commands.train_flags), *PLAIN, "--save-dir", folder, *arguments]
+    if ranks > 1:
+        command += ["--distributed-backend", "gloo", "--ddp-backend", "legacy_ddp"]
+    if torchrun:
+        command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", ranks, *command]
+        ranks = 1
     processes = []
     for rank in range(ranks):
         several = ["--distributed-world-size", ranks, "--distributed-rank", rank, "--distributed-no-spawn"]
-        several += ["--distributed-init-method", f"tcp://127.0.0.1:{port}", "--distributed-backend", "gloo"]
-        several += ["--device-id", 0, "--ddp-backend", "legacy_ddp"]
-        words = [str(word) for word in [*command, *(several if ranks > 1 else [])]]
+        several += ["--distributed-init-method", f"tcp://127.0.0.1:{port}", "--device-id", 0]
+        words = [str(word) for word in [sys.executable, *command, *(several if ranks > 1 else [])]]
         with open(folder.parent / f"{folder.name}.{rank}.log", "ab") as log:
             processes.append(
                 subprocess.Popen(words, cwd=root, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -57,6 +61,8 @@ def test_synchronised_ranks_equal_micro_batches(commands, corpus, root, tmp_path
     assert expected.keys() == found.keys()
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
+    found_again = train(commands, corpus, root, tmp_path / "torchrun", 2, *flags, edit=with_sgd, torchrun=True)
+    assert all(torch.equal(found_again[key], value) for key, value in found.items())
 
 
 def test_ranks_of_their_own_go_on_bit_for_bit(commands, corpus, root, tmp_path):

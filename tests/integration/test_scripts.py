@@ -47,7 +47,7 @@ def options_of(verb):
 
 def test_every_script_is_listed(root):
     assert sorted(path.stem for path in (root / "scripts").glob("*.sh")) == sorted(
-        [*SCRIPTS, "common", "smoothness_study", "train_cifar10"]
+        [*SCRIPTS, "common", "slurm_run", "smoothness_study", "train_cifar10"]
     )
 
 

@@ -78,6 +78,15 @@ def test_a_command_that_fails_is_told_by_its_last_line(tmp_path):
     assert "unrecognized arguments: --no-such-flag" in log.read_text(encoding="utf-8")
 
 
+def test_a_training_of_several_processes_is_told_by_what_they_said_not_by_torchrun(tmp_path):
+    program = [sys.executable, "-c", "raise ValueError('too long')"]
+    words = ["--standalone", "--nproc-per-node", "1", "--no-python", *program]
+    with pytest.raises(ValueError, match=r"power seed 1: torchrun failed with status 1: ValueError: too long; see "):
+        processes.run_logged(
+            processes.python_module("torch.distributed.run", *words), "torchrun", tmp_path / "log", "power seed 1"
+        )
+
+
 def test_the_record_names_versions_and_hardware():
     versions = provenance.versions()
     assert versions["python"] == ".".join(map(str, sys.version_info[:3]))

@@ -37,6 +37,23 @@ def test_a_trained_run_may_be_looked_at_on_other_hardware_a_begun_one_may_not_go
         run_folder.check_same_run(other, begun(tmp_path / "begun", config, checkpoint=True))
 
 
+def test_a_run_goes_on_where_its_machines_meet_elsewhere(tmp_path):
+    machines = ["hardware.devices=4", "hardware.nodes=2"]
+    configs = [compose_run("demo_de_en", overrides=[*machines, f"hardware.master={each}:1"]) for each in ("a", "b")]
+    folder = begun(tmp_path, configs[0], checkpoint=True)
+    run_folder.check_same_run(configs[1], folder)
+    with pytest.raises(ValueError, match=r"hardware.devices is 4, asked for 1"):
+        run_folder.check_same_run(compose_run("demo_de_en", overrides=["train.ddp-backend=null"]), folder)
+
+
+def test_a_setting_without_a_value_is_as_good_as_none(tmp_path):
+    config = compose_run("demo_de_en")
+    assert config.train["ddp-backend"] is None
+    earlier = OmegaConf.create(OmegaConf.to_container(config))
+    del earlier.train["ddp-backend"], earlier.hardware["master"]
+    run_folder.check_same_run(config, begun(tmp_path, earlier, checkpoint=True))
+
+
 def test_a_run_that_failed_before_its_first_checkpoint_binds_nobody(tmp_path):
     folder = begun(tmp_path, compose_run("iwslt14_de_en", overrides=["train.lr=abc"]))
     run_folder.check_same_run(compose_run("iwslt14_de_en"), folder)

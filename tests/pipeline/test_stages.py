@@ -1,5 +1,6 @@
 """The stages of a run apart from fairseq: texts for every protocol, the end of a training, room on the disk."""
 
+import os
 import shutil
 
 import pytest
@@ -105,6 +106,26 @@ def test_translations_of_another_text_are_not_taken_for_those_of_the_mended_one(
 def test_slurms_number_counts_where_a_run_has_several_machines(monkeypatch, nodes, given, rank):
     monkeypatch.setenv("SLURM_NODEID", "1")
     assert stages.node_rank_of(compose_run("demo_de_en", overrides=[f"hardware.nodes={nodes}"]), given) == rank
+
+
+def test_another_machine_joins_no_training_that_is_over(tmp_path, monkeypatch):
+    config = compose_run("demo_de_en", overrides=["hardware.devices=2", "hardware.nodes=2", "hardware.master=a:1"])
+    started = []
+    monkeypatch.setattr(processes, "run_fairseq", lambda *arguments, **_: started.append(arguments))
+    monkeypatch.setattr(stages, "check_data", lambda _: None)
+    last = tmp_path / "checkpoints" / "checkpoint_last.pt"
+    last.parent.mkdir()
+    stages.run_stages(config, tmp_path, node_rank=1)
+    for updates, whole in [(1000, False), (999, True), (1000, True)]:
+        torch.save({"model": {}, "optimizer_history": [{"num_updates": updates}]}, last)
+        if not whole:
+            os.truncate(last, last.stat().st_size // 2)
+        stages.run_stages(config, tmp_path, node_rank=1)
+    assert len(started) == 3
+    last.unlink()
+    (tmp_path / "run.json").touch()
+    stages.run_stages(config, tmp_path, node_rank=1)
+    assert len(started) == 3
 
 
 def test_a_machine_that_a_run_does_not_have(tmp_path):

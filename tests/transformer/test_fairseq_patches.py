@@ -11,7 +11,10 @@ import fairseq
 import pytest
 import torch
 from fairseq.data import Dictionary
+from fairseq.dataclass.configs import DistributedTrainingConfig
+from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
+from omegaconf import OmegaConf
 
 from fairseq_powernorm.checkpoints.io import load_checkpoint
 from fairseq_powernorm.import_hooks import when_imported
@@ -90,6 +93,20 @@ def test_the_table_says_why():
     for patch in fairseq_patches.PATCHES:
         assert patch.why and patch.without and callable(getattr(patch.current, fairseq_patches.STOCK)), patch.name
     assert len({(patch.owner, patch.name) for patch in fairseq_patches.PATCHES}) == len(fairseq_patches.PATCHES)
+
+
+def test_torchruns_processes_are_one_training_whatever_the_devices(monkeypatch):
+    """fairseq trains each alone where the world's size is not given, and divides by zero without CUDA devices."""
+    sections = {"common": {"tpu": False}, "distributed_training": DistributedTrainingConfig(distributed_world_size=1)}
+    config = OmegaConf.create(sections).distributed_training
+    distributed_utils.infer_init_method(config)
+    assert config.distributed_init_method is None
+    place = {"MASTER_ADDR": "a", "MASTER_PORT": "1", "TORCHELASTIC_RUN_ID": "x"}
+    for name, value in {**place, "WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    distributed_utils.infer_init_method(config)
+    assert (config.distributed_init_method, config.distributed_no_spawn) == ("env://", True)
+    assert (config.distributed_world_size, config.distributed_rank, config.device_id) == (4, 3, 1)
 
 
 def test_all_modules_of_fairseq_that_call_eval_are_known():

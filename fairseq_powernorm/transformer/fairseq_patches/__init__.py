@@ -20,7 +20,7 @@ from fairseq.tasks.fairseq_task import FairseqTask
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.trainer import Trainer
 
-from . import checkpointing, forgotten_state, language_modeling, penalties, plain_settings, updates
+from . import checkpointing, forgotten_state, language_modeling, launching, penalties, plain_settings, updates
 
 SWITCH = "FAIRSEQ_POWERNORM_PATCHES"
 STOCK = "_powernorm_stock"
@@ -150,6 +150,14 @@ PATCHES = (
         checkpointing.broadcast_object,
         why="sends the first rank's checkpoint to the others by torch's own function",
         without="on torch 2.6 and newer no training on several devices can be started again",
+    ),
+    Patch(
+        distributed_utils,
+        "infer_init_method",
+        launching.infer_init_method,
+        why="makes one training of the processes that torchrun has started, on CPUs too",
+        without="on machines with one CUDA device each trains alone, and all write the same checkpoints, unless "
+        "--distributed-world-size is given; on CPUs that divides by zero",
     ),
     Patch(
         FairseqTask,
