@@ -33,7 +33,7 @@ ALLOWED = {
     },
     "corpora": {"files"},
     "scoring": {"files", "norms"},  # how a norm is called in papers
-    "analysis": {"checkpoints", "files", "norms", "scoring", "recording"},
+    "analysis": {"checkpoints", "files", "norms", "initialization", "scoring", "recording"},
     "report": {"files", "norms", "scoring", "analysis"},
     "pipeline": {"files", "norms", "checkpoints", "corpora", "scoring", "analysis", "transformer"},
     "launch": {"pipeline"},

@@ -13,23 +13,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from ..files import atomic_write, read_lines, refuse_to_overwrite, run_command_line
+from ..initialization.schemes import SCHEMES
 from ..norms.registry import declarations
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("test_set", "norm", "bleu_mean", "bleu_standard_deviation")  # what is drawn; the CSV has more
 COLORS = {name: declared.color for name, declared in declarations().items()}
+HUES = (0, 2, 4, 6, 8, 10, 12, 16, 18)
+"""Matplotlib's ``tab20`` without grey, which is LayerNorm's; each has a lighter one beside it."""
 OTHER_COLOR = "#661100"
 DOTS_PER_INCH = 150
 
 
 def color_of(norm: str) -> str:
-    """The colour of a norm's name in a chart; a variant such as ``power-plain`` has that of its norm."""
+    """The colour of a row's name in a chart: a norm's; of a variant such as ``power-plain`` that of its norm; an
+    initialization's, also where a norm stands before it."""
+    init = norm.rpartition("+")[2]
+    if init in SCHEMES:
+        lighter, place = divmod(list(SCHEMES).index(init), len(HUES))
+        return to_hex(colormaps["tab20"](HUES[place] + lighter))
     while norm not in COLORS and "-" in norm:
         norm = norm.rpartition("-")[0]
     return COLORS.get(norm, OTHER_COLOR)

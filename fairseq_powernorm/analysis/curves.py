@@ -21,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..files import atomic_write, read_lines, refuse_to_overwrite, run_command_line
+from ..initialization.schemes import SCHEMES
 from ..scoring.runs import run_folders
 from .bar_chart import COLORS, DOTS_PER_INCH, color_of
 
@@ -157,12 +158,10 @@ def limits(curves: Curves, share: float = SHOWN_SHARE) -> tuple[float, float] | 
 
 
 def draw(points: Sequence[Point], title: str) -> Figure:
-    """Validation loss, what it is above LayerNorm's, training loss and the gradient's norm; a colour a norm, a line a
-    seed."""
-    figure = Figure(figsize=(11, 7.5), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
+    """Validation loss, what it is above LayerNorm's, training loss and the gradient's norm, of what there is; a colour
+    a norm, a line a seed."""
     norms = list(dict.fromkeys(point.norm for point in points))
-    others = [norm for norm in norms if norm not in COLORS]
+    others = [norm for norm in norms if norm not in COLORS and norm not in SCHEMES]
     valid = curves_of(points, "valid", "loss")
     panels = {
         "validation loss": valid,
@@ -170,8 +169,13 @@ def draw(points: Sequence[Point], title: str) -> Figure:
         "training loss": curves_of(points, "train", "loss"),
         "norm of the gradient": curves_of(points, "train", "gradient_norm"),
     }
+    panels = {heading: curves for heading, curves in panels.items() if curves}
+    rows = math.ceil(len(panels) / 2)
+    figure = Figure(figsize=(11, 3.75 * rows), dpi=DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
     lines = {}
-    for axes, (heading, curves) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+    for place, (heading, curves) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(rows, min(2, len(panels)), place)
         for (norm, seed), curve in curves.items():
             dashes = DASHES[(others.index(norm) + 1) % len(DASHES)] if norm in others else "-"
             color = color_of(norm)

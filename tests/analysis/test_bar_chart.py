@@ -4,7 +4,8 @@ import struct
 
 import pytest
 
-from fairseq_powernorm.analysis.bar_chart import COLORS, OTHER_COLOR, Bar, draw, main, read_bars
+from fairseq_powernorm.analysis.bar_chart import COLORS, OTHER_COLOR, Bar, color_of, draw, main, read_bars
+from fairseq_powernorm.initialization.schemes import SCHEMES
 
 HEADER = "test_set,norm,seeds,bleu_mean,bleu_standard_deviation,difference\n"
 ROWS = "test,layer,1 2,34.5,0.25,\ntest,power,1 2,35.75,0.5,1.25\nvalid,layer,1,36.0,,\n"
@@ -127,3 +128,9 @@ def test_command_writes_a_png(tmp_path):
 def test_command_writes_nothing_but_png(tmp_path):
     with pytest.raises(ValueError, match=r"table.pdf, expected a name that ends in .png"):
         main(["--table", str(write_table(tmp_path)), "--output", str(tmp_path / "table.pdf")])
+
+
+def test_every_initialization_has_a_colour_of_its_own():
+    colors = [color_of(name) for name in (*SCHEMES, "layer", "power")]
+    assert len(set(colors)) == len(colors)
+    assert color_of("power+deepnet") == color_of("deepnet") and color_of("power-plain") == color_of("power")
