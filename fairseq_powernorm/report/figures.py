@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from ..analysis.bar_chart import color_of
 from ..analysis.curves import Point, curves_of
 
-DASHES = ("solid", "dash", "dot", "dashdot")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 LOSSES = (
     ("validation loss", "valid", "loss"),
     ("training loss", "train", "loss"),
@@ -82,18 +82,22 @@ def draw_panels(
     """
     figure = make_subplots(rows=(len(panels) + 1) // 2, cols=2, subplot_titles=[*panels], vertical_spacing=0.14)
     shown = set()
-    seeds = sorted({seed for curves in panels.values() for _, seed in curves})
+    runs = dict.fromkeys(run for curves in panels.values() for run in curves)
+    alike: dict[str, list] = {}  # seeds, and variants such as power-plain, have the colour of their norm
+    for run in runs:
+        alike.setdefault(color_of(run[0]), []).append(run)
     for place, curves in enumerate(panels.values()):
         for (norm, seed), (x, y) in curves.items():
             name = f"{norm}, seed {seed}"
-            line = {"color": color_of(norm), "dash": DASHES[seeds.index(seed) % len(DASHES)], "width": 1.6}
+            color = color_of(norm)
+            dash = DASHES[alike[color].index((norm, seed)) % len(DASHES)]
             figure.add_scatter(
                 x=x,
                 y=y,
                 name=name,
                 legendgroup=name,
                 showlegend=name not in shown,
-                line=line,
+                line={"color": color, "dash": dash, "width": 1.6},
                 mode="lines+markers" if len(x) < 12 else "lines",
                 row=place // 2 + 1,
                 col=place % 2 + 1,
