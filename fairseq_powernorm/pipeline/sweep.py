@@ -62,9 +62,8 @@ def whole_run(config: DictConfig, overrides: Sequence[str] = ()) -> None:
     run_stages(config, run_folder(config, runs, overrides).absolute(), node_rank=node_rank_of(config))
 
 
-@hydra.main(config_path=str(CONFIGS), config_name="run", version_base="1.3")
 def main(config: DictConfig) -> None:
-    """Hydra's entry point; what does not fit is said in one line, and fails this job alone."""
+    """A job, as Hydra calls it; what does not fit is said in one line, and fails this job alone."""
     exit_on_sigterm()  # submitit ignores it, the training does not: the job would count as failed, not as requeued
     try:
         whole_run(config, HydraConfig.get().overrides.task)
@@ -95,7 +94,8 @@ def command() -> None:
     read_and_write_utf8()
     run_command_line(prepare_launcher)
     sys.argv[1:1] = own_configs()
-    main()
+    # Here, not around main: it lets Hydra speak its version 1.3, and whoever imports this module may use fairseq.
+    hydra.main(config_path=str(CONFIGS), config_name="run", version_base="1.3")(main)()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a run learns from Slurm, whose programs are played here; tests/integration/test_slurm.py has the real ones."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -84,3 +85,10 @@ def test_without_accounting_the_queue_says_what_became_of_jobs(program, monkeypa
     states = {job: watcher.get_state(job, mode="force") for job in ("7_0", "7_1", "7_3", "6")}
     assert states == {"7_0": "COMPLETED", "7_1": "RUNNING", "7_3": "PENDING", "6": "GONE"}
     assert [watcher.is_done(job, mode="cache") for job in states] == [True, False, False, True]
+
+
+def test_an_import_of_the_sweep_leaves_hydra_to_fairseq():
+    """Which speaks version 1.1 of it."""
+    program = "import fairseq_powernorm.pipeline.sweep; from hydra import version; print(version.base_at_least('1.2'))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
