@@ -95,7 +95,7 @@ def command() -> None:
     run_command_line(prepare_launcher)
     sys.argv[1:1] = own_configs()
     # Here, not around main: it lets Hydra speak its version 1.3, and whoever imports this module may use fairseq.
-    hydra.main(config_path=str(CONFIGS), config_name="run", version_base="1.3")(main)()
+    run_command_line(hydra.main(config_path=str(CONFIGS), config_name="run", version_base="1.3")(main))
 
 
 if __name__ == "__main__":
