@@ -38,9 +38,10 @@ from fairseq_powernorm.kernels import operators, plain
 from fairseq_powernorm.norms.layer_norm import LayerNorm
 from fairseq_powernorm.norms.registry import NORMS as REGISTRY
 
-NORMS = {name: {} for name, norm in REGISTRY.items() if norm is not LayerNorm} | {
-    "power (groups)": {"group_scaling": 4}
-}
+NORMS: dict[str, dict[str, int]] = {name: {} for name, norm in REGISTRY.items() if norm is not LayerNorm}
+for name, norm in REGISTRY.items():  # and those of Table 1 with the scaling that they have there, of four heads
+    if (scaling := norm.declaration.auto_group_scaling) != "0":
+        NORMS[f"{name} (groups)"] = {"group_scaling": 4 if scaling == "heads" else int(scaling)}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SENTENCE = 128  # tokens of the longest sentence in a batch
 BACKENDS = ("kernels", "plain", "compiled")

@@ -1,0 +1,184 @@
+"""Norms by translation quality and speed: a table and a chart of BLEU against time.
+
+    python -m fairseq_powernorm.analysis.quality_and_speed --quality results/multi30k_de_en_ablation.csv \
+        --speed results/benchmarks/rivals_cpu.csv --output-prefix results/norms
+
+The quality is that of :mod:`.ablation`'s CSV, the speed that of ``benchmarks/bench_norms.py``: one norm, a training
+pass (forward and backward) and an evaluation, over ``torch.nn.LayerNorm``; what a training pass keeps for its backward
+pass, and the most that it takes. Table 1's rows (``batch``, ``pn-v``, ``power``) are timed with their scaling in front.
+"""
+
+import argparse
+import csv
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..files import atomic_write, refuse_to_overwrite, run_command_line
+from ..norms.batch_statistics import BatchStatisticsNorm
+from ..norms.registry import NORMS
+from .ablation import Difference, by_seed, describe, mean_and_deviation
+from .bar_chart import DOTS_PER_INCH, color_of
+from .measurements import MEAN, Measurement, read_measurements
+
+BARE = ("-plain", "-warmup-only")
+"""Endings of rows without the scaling that their norm has in Table 1."""
+PARTS = {"both": "a training pass", "evaluation": "an evaluation"}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A norm over ``torch.nn.LayerNorm``: the time of a training pass and of an evaluation, the bytes kept for the
+    backward pass, and the most bytes of a training step."""
+
+    both: float
+    evaluation: float
+    kept: float
+    peak: float
+
+
+def norm_of(row: str) -> str:
+    """The norm of a row's name: ``power`` of ``power-plain``; ``row`` itself where no norm begins so."""
+    name = row
+    while name not in NORMS and "-" in name:
+        name = name.rpartition("-")[0]
+    return name if name in NORMS else row
+
+
+def is_scaled(row: str) -> bool:
+    """Whether each token is scaled in front of a row's norm."""
+    name = norm_of(row)
+    return name in NORMS and NORMS[name].declaration.auto_group_scaling != "0" and not row.endswith(BARE)
+
+
+def folds(row: str) -> bool:
+    """Whether evaluation is a fixed scale and shift per channel at the end of a training, which the linear layers
+    behind take in."""
+    name = norm_of(row)
+    return name in NORMS and issubclass(NORMS[name], BatchStatisticsNorm) and not is_scaled(row)
+
+
+def read_speed(path: Path) -> dict[str, Speed]:
+    """The speeds of a CSV of ``bench_norms.py``, by candidate.
+
+    Raises:
+        ValueError: another file, or one with several sizes, types or paddings.
+        OSError: no such file.
+    """
+    found: dict[str, dict[str, float]] = {}
+    cases = set()
+    with path.open(encoding="utf-8", newline="") as stream:
+        try:
+            for row in csv.DictReader(stream):
+                cases.add((row["dtype"], row["channels"], row["tokens"], row["padding"]))
+                if row["kept_over_layer"] and row["part"] in PARTS:
+                    values = found.setdefault(row["candidate"], {})
+                    values[row["part"]] = float(row["ratio"])
+                    values |= {name: float(row[f"{name}_over_layer"]) for name in ("kept", "peak")}
+            speeds = {candidate: Speed(**values) for candidate, values in found.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a table of bench_norms.py ({error!r})") from None
+    if len(cases) != 1:
+        raise ValueError(f"{path} has {len(cases)} sizes; expected one: --tokens 4096 --channels 128 --padding yes")
+    return speeds
+
+
+def speed_of(row: str, speeds: Mapping[str, Speed]) -> Speed | None:
+    """A row's speed by the kernels; None if it was not measured."""
+    name = norm_of(row)
+    return speeds.get(
+        "layer" if name == "layer" else f"{name} (groups) kernels" if is_scaled(row) else f"{name} kernels"
+    )
+
+
+def to_markdown(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], baseline: str, command: str) -> str:
+    """The table, one row a norm."""
+    table = by_seed(measurements, MEAN)
+    header = ["norm", "seeds", f"BLEU, {MEAN}", f"Δ to {baseline}", "validation loss"]
+    header += [*PARTS.values(), "kept", "peak", "folds"]
+    lines = ["# Norms by quality and speed", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for row, seeds in table.items():
+        losses = [each.validation_loss for each in measurements if each.norm == row and each.test_set == MEAN]
+        known = [loss for loss in losses if loss is not None]
+        difference = Difference.of(seeds, {} if row == baseline else table.get(baseline, {}))
+        speed = speed_of(row, speeds)
+        times = ["–"] * 4 if speed is None else [f"{value:.2f}" for value in vars(speed).values()]
+        cells = [row, str(len(seeds)), mean_and_deviation([*seeds.values()]), describe(difference)[0]]
+        cells += [mean_and_deviation(known, 3) if known else "–", *times, "yes" if folds(row) else "no"]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"- BLEU: sacreBLEU `{measurements[0].signature}`; ± one standard deviation over seeds.",
+        "- Times, and what is kept for the backward pass and taken at most: of one norm, over `torch.nn.LayerNorm`. "
+        "All norms together are about 1 % of an update of a Transformer.",
+        "- Folds: evaluation costs nothing, the linear layers behind take the norm in (`powernorm-fold`).",
+    ]
+    return "\n".join([*lines, *([f"- Made by: `{command}`"] if command else []), ""])
+
+
+def draw(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], baseline: str, title: str) -> Figure:
+    """The difference in BLEU to the baseline against time, a point a norm, in training and in evaluation.
+
+    Raises:
+        ValueError: no row has both.
+    """
+    table = by_seed(measurements, MEAN)
+    bleu = {row: statistics.fmean(seeds.values()) for row, seeds in table.items()}
+    shown = {row: speed for row in bleu if (speed := speed_of(row, speeds)) is not None}
+    if baseline not in bleu or not shown:
+        raise ValueError(f"no norm has both quality and speed, or no run of {baseline}; rows: {', '.join(bleu)}")
+    figure = Figure(figsize=(11, 4.6), dpi=DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (part, words) in zip(figure.subplots(1, 2, sharey=True), PARTS.items(), strict=True):
+        for row, speed in shown.items():
+            place = (getattr(speed, part), bleu[row] - bleu[baseline])
+            axes.plot(
+                *place, "o", color=color_of(row), markersize=7, fillstyle="none" if row.endswith(BARE) else "full"
+            )
+            axes.annotate(row, place, xytext=(6, 4), textcoords="offset points", fontsize=8, parse_math=False)
+        axes.axhline(0, color=color_of(baseline), linewidth=1, zorder=0)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
+        axes.set_xlabel(f"time of {words}, over torch.nn.LayerNorm")
+        axes.grid(alpha=0.3, which="both")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.15)
+    figure.axes[0].set_ylabel(f"BLEU minus {baseline}'s ({bleu[baseline]:.2f}), {MEAN}")
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    return figure
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes Markdown and PNG and prints the Markdown; see ``--help``."""
+    parser = argparse.ArgumentParser(description="Norms by translation quality and speed.")
+    parser.add_argument("--quality", required=True, type=Path, metavar="CSV", help="of analysis.ablation")
+    parser.add_argument(
+        "--speed", required=True, type=Path, metavar="CSV", help="of benchmarks/bench_norms.py, one size"
+    )
+    parser.add_argument("--baseline", default="layer", metavar="NORM", help="what others are compared with")
+    parser.add_argument("--output-prefix", required=True, help="writes PREFIX.md and PREFIX.png")
+    parser.add_argument("--title", default="", help="above the chart")
+    parser.add_argument("--command", default="", help="what made the two tables")
+    parser.add_argument("--force", action="store_true", help="replace files that exist")
+    options = parser.parse_args(arguments)
+    paths = {suffix: Path(f"{options.output_prefix}.{suffix}") for suffix in ("md", "png")}
+    for path in paths.values():
+        refuse_to_overwrite(path, options.force)
+    measurements, speeds = read_measurements(options.quality), read_speed(options.speed)
+    figure = draw(measurements, speeds, options.baseline, options.title)
+    markdown = to_markdown(measurements, speeds, options.baseline, options.command)
+    with atomic_write(paths["png"], "wb") as stream:
+        figure.savefig(stream, format="png")
+    with atomic_write(paths["md"]) as stream:
+        stream.write(markdown)
+    sys.stdout.write(markdown)
+
+
+if __name__ == "__main__":
+    run_command_line(main)
