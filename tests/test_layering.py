@@ -12,11 +12,12 @@ ALLOWED = {
     "__init__": {"import_hooks", "transformer", "norms"},  # the latter two when they are asked for
     "import_hooks": set(),
     "files": set(),
+    "options": set(),
     "kernels": set(),
     "functional": {"kernels"},
     "norms": {"functional", "kernels"},
     "recording": {"functional", "kernels", "norms", "files"},
-    "images": {"norms", "recording", "files"},
+    "images": {"norms", "recording", "files", "options"},
     "initialization": set(),
     "flags": {"norms", "initialization"},
     "checkpoints": {"flags", "norms", "files"},
@@ -35,7 +36,7 @@ ALLOWED = {
     "scoring": {"files", "norms"},  # how a norm is called in papers
     "analysis": {"checkpoints", "files", "norms", "initialization", "scoring", "recording"},
     "report": {"files", "norms", "scoring", "analysis"},
-    "pipeline": {"files", "norms", "checkpoints", "corpora", "scoring", "analysis", "transformer"},
+    "pipeline": {"files", "options", "norms", "checkpoints", "corpora", "scoring", "analysis", "transformer"},
     "launch": {"pipeline"},
     "command_line": {"checkpoints", "files", "kernels", "transformer"},
     "sweep": {"pipeline"},

@@ -90,10 +90,8 @@ def read_speed(path: Path) -> dict[str, Speed]:
 
 def speed_of(row: str, speeds: Mapping[str, Speed]) -> Speed | None:
     """A row's speed by the kernels; None if it was not measured."""
-    name = norm_of(row)
-    return speeds.get(
-        "layer" if name == "layer" else f"{name} (groups) kernels" if is_scaled(row) else f"{name} kernels"
-    )
+    name = f"{norm_of(row)} (groups)" if is_scaled(row) else norm_of(row)
+    return speeds.get(f"{name} kernels", speeds.get(name))  # torch's own LayerNorm is called by its name alone
 
 
 def to_markdown(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], baseline: str, command: str) -> str:

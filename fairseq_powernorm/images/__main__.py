@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..files import run_command_line
 from ..norms.registry import available_norms
+from ..options import Parser, number
 from .data import read_images
-from .options import Parser, number
 from .resnet import NONE
 from .train import Settings, train
 
@@ -24,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=PROGRAM, description="Trains ResNet20 on CIFAR-10 with a norm, and records what its norms see."
     )
-    names = (*available_norms(), NONE)
+    names = available_norms()
     parser.add_argument("--norm", default="batch", choices=names, help="in BatchNorm's place (default batch)")
     parser.add_argument("--data", type=Path, default=Path("data/cifar10"), help="of prepare_cifar10.sh (data/cifar10)")
     parser.add_argument("--output", type=Path, help="folder of the run (default runs/cifar10/NORM/seedN)")

@@ -42,7 +42,7 @@ def build_image_norm(name: str, channels: int, **settings: float | int) -> nn.Mo
     if name == NONE:
         return nn.Identity()
     if name not in available_norms():
-        raise ValueError(f"unknown norm {name!r}; known norms: {', '.join(available_norms())}, {NONE}")
+        raise ValueError(f"unknown norm {name!r}; known norms: {', '.join(available_norms())}")
     taken = {key: value for key, value in settings.items() if key in settings_of(name)}
     return ImageNorm(build_norm(name, channels, **taken))
 

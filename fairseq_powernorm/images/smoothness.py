@@ -25,9 +25,9 @@ from ..files import atomic_write, run_command_line
 from ..norms.power_norm import PowerNorm
 from ..norms.registry import available_norms
 from ..norms.update import one_update
+from ..options import Parser, number
 from ..recording import bound
 from .data import Images, batches, read_images
-from .options import Parser, number
 from .resnet import NONE, ResNet20
 from .train import set_num_updates
 
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--force", action="store_true", help="make again what is there")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    norms, known = options.norms.split(","), (*available_norms(), NONE)
+    norms, known = options.norms.split(","), available_norms()
     if unknown := [norm for norm in norms if norm not in known]:
         parser.error(f"argument --norms: takes {', '.join(known)}, got {', '.join(unknown)}")
     images = read_images(options.data, "train", options.images)

@@ -12,11 +12,11 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from omegaconf import DictConfig
 
+from ..options import Parser, folder, listed, whole_number
 from . import plan, provenance, recipes, stages
 from .commands import is_language_model, stage_commands
 from .configuration import ROOT, SHIPPED, choices, compose_run, run_folder
@@ -29,60 +29,8 @@ SCRIPT = os.environ.get("POWERNORM_SCRIPT")  # of scripts/, where one of them wa
 NORMS = "layer,batch,pn-v,power"
 TABLE_1 = f"{NORMS},ds,fixup"
 CELLS = "layer,batch-plain,batch,pn-v-plain,pn-v,power-plain,power-warmup-only,power-scaling-only,power"
-MESSAGES = (  # argparse's, and ours
-    (r"^the following arguments are required: (.*)", r"\1 is missing"),
-    (r"^argument (--[a-z-]+)\S*: expected one argument", r"\1 needs a value"),
-    (r"^argument (--[a-z-]+)\S*: ", r"\1 "),
-)
 HELP = {"-h", "--help"}
 Options = argparse.Namespace
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse's, whose errors are one line and end with status 1; no abbreviations."""
-
-    def __init__(self, **options):
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
-
-    def parse_known_args(self, args=None, namespace=None):
-        """argparse's; an unknown option is said before one that is missing."""
-        for word in args or ():
-            if word.startswith("--") and word.split("=")[0] not in self._option_string_actions and not self._subparsers:
-                self.error(f"unknown option {word}")
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        """Ends the program with one line."""
-        for pattern, replacement in MESSAGES:
-            message = re.sub(pattern, replacement, message)
-        sys.exit(f"{Path(self.prog.split()[0]).name}: error: {message}; see --help")
-
-
-def number(text: str) -> int:
-    """A whole number above 0."""
-    if not re.fullmatch("[1-9][0-9]*", text):
-        raise argparse.ArgumentTypeError(f"takes a number above 0, got {text}")
-    return int(text)
-
-
-def listed(what: str, pattern: str, convert: Callable = str) -> Callable[[str], list]:
-    """A type of option: values separated by commas, none twice."""
-
-    def values(text: str) -> list:
-        found = text.split(",")
-        if not all(re.fullmatch(pattern, each) for each in found):
-            raise argparse.ArgumentTypeError(f"takes {what} separated by commas, got '{text}'")
-        converted = [convert(each) for each in found]
-        if len(set(converted)) < len(converted):
-            raise argparse.ArgumentTypeError(f"names one twice: {text}")
-        return converted
-
-    return values
-
-
-def folder(text: str) -> Path:
-    """A path, absolute by the folder that the caller stands in."""
-    return Path(text).absolute()
 
 
 def one_run(options: Options) -> None:
@@ -228,8 +176,8 @@ def options_by_name() -> dict[str, dict]:
         "seed": option("of initialization, data order and dropout (default %(default)s)", "N", int, 1),
         "seeds": option("seeds, separated by commas (default %(default)s)", "LIST", numbers, "1"),
         "hardware": option(f"one of: {known['hardware']} (default cpu; with --gpus, gpu)", "NAME"),
-        "gpus": option(f"{gpus} as fit go on side by side", "N", number),
-        "jobs": option("runs at the same time (default: one a core on cpu, else what fits --gpus)", "N", number),
+        "gpus": option(f"{gpus} as fit go on side by side", "N", whole_number),
+        "jobs": option("runs at the same time (default: one a core on cpu, else what fits --gpus)", "N", whole_number),
         "runs": option("folder of all runs (default runs)", "DIR", folder, ROOT / "runs"),
         "run": option("the run's folder, RUNS/RECIPE/NORM/seedN", "DIR", folder),
         "into": option("folder of the second endings (default RUNS/recalibrated_N)", "DIR", folder),
@@ -245,7 +193,7 @@ def options_by_name() -> dict[str, dict]:
             *("LIST", listed("numbers above 0", "[1-9][0-9]*", int), "1,2,4,8"),
         ),
         "figures": option("of 2,3,4,5,6,smoothness,bound (default: all that there are runs for)", "LIST", names),
-        "batches": option("batches of training data to estimate on (default %(default)s)", "N", number, 100),
+        "batches": option("batches of training data to estimate on (default %(default)s)", "N", whole_number, 100),
         "dry-run": option("print every command and do nothing", action="store_true"),
     }
 

@@ -90,5 +90,5 @@ def test_the_command_line(tmp_path, monkeypatch):
     (tmp_path / "out" / "smoothness_none.csv").write_text("kept")
     main([*words, "--norms", "none"])
     assert (tmp_path / "out" / "smoothness_none.csv").read_text() == "kept"
-    with pytest.raises(SystemExit, match=r"error: argument --norms: takes layer, .*, none, got bn; see --help$"):
+    with pytest.raises(SystemExit, match=r"error: --norms takes layer, .*, none, got bn; see --help$"):
         main([*words, "--norms", "bn"])

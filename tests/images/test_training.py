@@ -128,8 +128,8 @@ def test_the_command_line(tmp_path):
     assert {row["update"] for row in read_record(tmp_path / "run" / "norm_record")} == {1, 2}
     for wrong, message in (
         (["--norm", "bn"], "invalid choice: 'bn'"),
-        (["--images", "0"], "argument --images: takes a number from 1 to below inf, got 0"),
-        (["--alpha", "1"], "argument --alpha: takes a number from 0 to below 1, got 1"),
+        (["--images", "0"], "--images takes a number from 1 to below inf, got 0"),
+        (["--alpha", "1"], "--alpha takes a number from 0 to below 1, got 1"),
     ):
         with pytest.raises(SystemExit, match=message):
             main([*words, *wrong])
