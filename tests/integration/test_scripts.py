@@ -78,7 +78,7 @@ def test_training_on_cifar10(commands, root, tmp_path):
     done = script(commands, root, "train_cifar10", "--help", cwd=tmp_path)
     assert done.returncode == 0 and "--record-interval" in done.stdout and "train_cifar10.sh" in done.stdout
     done = script(commands, root, "train_cifar10", "--images", "0", cwd=tmp_path)
-    assert done.returncode == 1 and done.stderr.startswith("train_cifar10.sh: error: argument --images: takes a number")
+    assert done.returncode == 1 and done.stderr.startswith("train_cifar10.sh: error: --images takes a number")
     assert done.stderr.count("\n") == 1
     done = script(commands, root, "train_cifar10", "--data", "here", cwd=tmp_path)
     message = "error: here has no train.npz; scripts/prepare_cifar10.sh makes it"
