@@ -11,10 +11,8 @@ Trainings of other machines join by the CSV that they were written to: ``--with 
 """
 
 import argparse
-import csv
 import logging
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -23,11 +21,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ..files import atomic_write, refuse_to_overwrite, run_command_line
+from ..files import run_command_line
 from ..scoring.rows import rank
 from ..scoring.runs import read_runs
 from .bar_chart import DOTS_PER_INCH, color_of
 from .measurements import MEAN, Measurement, joined, measure, read_measurements
+from .outputs import add_output_options, output_paths, write_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -173,31 +172,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="The runs of a recipe compared over seeds.")
     parser.add_argument("--runs", required=True, type=Path, help="folder of one recipe, e.g. runs/multi30k_de_en")
     parser.add_argument("--baseline", default="layer", metavar="NORM", help="what others are compared with")
-    parser.add_argument("--output-prefix", required=True, help="writes PREFIX.md, PREFIX.csv and PREFIX.png")
     parser.add_argument("--with", type=Path, metavar="CSV", dest="others", help="an earlier table of other trainings")
-    parser.add_argument("--title", default="", help="above the chart")
-    parser.add_argument("--command", default="", help="what reproduces the runs")
-    parser.add_argument("--force", action="store_true", help="replace files that exist")
+    add_output_options(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    paths = {suffix: Path(f"{options.output_prefix}.{suffix}") for suffix in ("md", "csv", "png")}
-    for path in paths.values():
-        refuse_to_overwrite(path, options.force)
+    paths = output_paths(options)
     runs = sorted(read_runs(options.runs), key=lambda run: (rank(run.norm), run.seed))
     measurements = measure(runs)
     if options.others is not None:
         measurements = joined(measurements, read_measurements(options.others))
     figure = draw(measurements, options.baseline, options.title)
     markdown = to_markdown(measurements, runs[0].recipe, options.baseline, options.command)
-    with atomic_write(paths["csv"]) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([each.name for each in fields(Measurement)])
-        writer.writerows(map(astuple, measurements))
-    with atomic_write(paths["png"], "wb") as stream:
-        figure.savefig(stream, format="png")
-    with atomic_write(paths["md"]) as stream:
-        stream.write(markdown)
-    sys.stdout.write(markdown)
+    rows = [[each.name for each in fields(Measurement)], *map(astuple, measurements)]
+    write_outputs(paths, markdown, rows, figure)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,14 @@ OTHER_COLOR = "#661100"
 DOTS_PER_INCH = 150
 
 
+def norm_of(row: str) -> str:
+    """The norm of a row's name: ``power`` of ``power-plain``; ``row`` itself where no norm begins so."""
+    name = row
+    while name not in COLORS and "-" in name:
+        name = name.rpartition("-")[0]
+    return name if name in COLORS else row
+
+
 def color_of(norm: str) -> str:
     """The colour of a row's name in a chart: a norm's; of a variant such as ``power-plain`` that of its norm; an
     initialization's, also where a norm stands before it."""
@@ -40,9 +48,7 @@ def color_of(norm: str) -> str:
     if init in SCHEMES:
         lighter, place = divmod(list(SCHEMES).index(init), len(HUES))
         return to_hex(colormaps["tab20"](HUES[place] + lighter))
-    while norm not in COLORS and "-" in norm:
-        norm = norm.rpartition("-")[0]
-    return COLORS.get(norm, OTHER_COLOR)
+    return COLORS.get(norm_of(norm), OTHER_COLOR)
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,15 @@
 """
 
 import argparse
-import csv
 import logging
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..files import atomic_write, refuse_to_overwrite, run_command_line
+from ..files import run_command_line
 from .bar_chart import DOTS_PER_INCH, Bar, color_of, read_bars
+from .outputs import add_output_options, output_paths, write_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -105,26 +103,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the table and the chart; see ``--help``."""
     parser = argparse.ArgumentParser(description="BLEU by norm and tokens a pass.")
     parser.add_argument("tables", nargs="+", metavar="TOKENS=TABLE.csv", help="the CSV of scoring.table for each size")
-    parser.add_argument("--output-prefix", required=True, help="writes PREFIX.md, PREFIX.csv and PREFIX.png")
-    parser.add_argument("--title", default="batch sizes", help="above table and chart")
-    parser.add_argument("--command", default="", help="what reproduces it")
-    parser.add_argument("--force", action="store_true", help="replace files that exist")
+    add_output_options(parser, title="batch sizes")
     options = parser.parse_args(arguments)
-    paths = {suffix: Path(f"{options.output_prefix}.{suffix}") for suffix in ("md", "csv", "png")}
-    for path in paths.values():
-        refuse_to_overwrite(path, options.force)
+    paths = output_paths(options)
     sizes = read_tables(options.tables)
     markdown = to_markdown(sizes, options.title, options.command)
-    with atomic_write(paths["png"], "wb") as stream:
-        draw(sizes, options.title).savefig(stream, format="png")
-    with atomic_write(paths["csv"]) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["test_set", "norm", "tokens", "bleu_mean", "bleu_standard_deviation"])
-        for tokens, bars in sizes.items():
-            writer.writerows([bar.test_set, bar.norm, tokens, bar.bleu, bar.standard_deviation] for bar in bars)
-    with atomic_write(paths["md"]) as stream:
-        stream.write(markdown)
-    sys.stdout.write(markdown)
+    rows: list[list] = [["test_set", "norm", "tokens", "bleu_mean", "bleu_standard_deviation"]]
+    for tokens, bars in sizes.items():
+        rows += [[bar.test_set, bar.norm, tokens, bar.bleu, bar.standard_deviation] for bar in bars]
+    write_outputs(paths, markdown, rows, draw(sizes, options.title))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ pass, and the most that it takes. Table 1's rows (``batch``, ``pn-v``, ``power``
 import argparse
 import csv
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,13 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..files import atomic_write, refuse_to_overwrite, run_command_line
+from ..files import run_command_line
 from ..norms.batch_statistics import BatchStatisticsNorm
 from ..norms.registry import NORMS
 from .ablation import Difference, by_seed, describe, mean_and_deviation
-from .bar_chart import DOTS_PER_INCH, color_of
+from .bar_chart import DOTS_PER_INCH, color_of, norm_of
 from .measurements import MEAN, Measurement, read_measurements
+from .outputs import add_output_options, output_paths, write_outputs
 
 BARE = ("-plain", "-warmup-only")
 """Endings of rows without the scaling that their norm has in Table 1."""
@@ -40,14 +40,6 @@ class Speed:
     evaluation: float
     kept: float
     peak: float
-
-
-def norm_of(row: str) -> str:
-    """The norm of a row's name: ``power`` of ``power-plain``; ``row`` itself where no norm begins so."""
-    name = row
-    while name not in NORMS and "-" in name:
-        name = name.rpartition("-")[0]
-    return name if name in NORMS else row
 
 
 def is_scaled(row: str) -> bool:
@@ -94,12 +86,12 @@ def speed_of(row: str, speeds: Mapping[str, Speed]) -> Speed | None:
     return speeds.get(f"{name} kernels", speeds.get(name))  # torch's own LayerNorm is called by its name alone
 
 
-def to_markdown(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], baseline: str, command: str) -> str:
-    """The table, one row a norm."""
-    table = by_seed(measurements, MEAN)
-    header = ["norm", "seeds", f"BLEU, {MEAN}", f"Δ to {baseline}", "validation loss"]
-    header += [*PARTS.values(), "kept", "peak", "folds"]
-    lines = ["# Norms by quality and speed", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+COLUMNS = ("norm", "seeds", f"BLEU, {MEAN}", "Δ", "validation loss", *PARTS.values(), "kept", "peak", "folds")
+
+
+def table_rows(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], baseline: str) -> list[list[str]]:
+    """The cells of :data:`COLUMNS`, one row a norm; Δ is the difference in BLEU to the baseline."""
+    table, rows = by_seed(measurements, MEAN), []
     for row, seeds in table.items():
         losses = [each.validation_loss for each in measurements if each.norm == row and each.test_set == MEAN]
         known = [loss for loss in losses if loss is not None]
@@ -107,13 +99,18 @@ def to_markdown(measurements: Sequence[Measurement], speeds: Mapping[str, Speed]
         speed = speed_of(row, speeds)
         times = ["–"] * 4 if speed is None else [f"{value:.2f}" for value in vars(speed).values()]
         cells = [row, str(len(seeds)), mean_and_deviation([*seeds.values()]), describe(difference)[0]]
-        cells += [mean_and_deviation(known, 3) if known else "–", *times, "yes" if folds(row) else "no"]
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append([*cells, mean_and_deviation(known, 3) if known else "–", *times, "yes" if folds(row) else "no"])
+    return rows
+
+
+def to_markdown(rows: Sequence[Sequence[str]], signature: str, baseline: str, command: str) -> str:
+    """The table and what its columns are."""
+    lines = ["# Norms by quality and speed", "", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
     lines += [
         "",
-        f"- BLEU: sacreBLEU `{measurements[0].signature}`; ± one standard deviation over seeds.",
-        "- Times, and what is kept for the backward pass and taken at most: of one norm, over `torch.nn.LayerNorm`. "
-        "All norms together are about 1 % of an update of a Transformer.",
+        f"- BLEU: sacreBLEU `{signature}`; ± one standard deviation over seeds. Δ: to {baseline}.",
+        "- Times, and what is kept for the backward pass and taken at most: of one norm, over `torch.nn.LayerNorm`.",
         "- Folds: evaluation costs nothing, the linear layers behind take the norm in (`powernorm-fold`).",
     ]
     return "\n".join([*lines, *([f"- Made by: `{command}`"] if command else []), ""])
@@ -153,29 +150,21 @@ def draw(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], basel
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes Markdown and PNG and prints the Markdown; see ``--help``."""
+    """Writes Markdown, CSV and PNG and prints the Markdown; see ``--help``."""
     parser = argparse.ArgumentParser(description="Norms by translation quality and speed.")
     parser.add_argument("--quality", required=True, type=Path, metavar="CSV", help="of analysis.ablation")
     parser.add_argument(
         "--speed", required=True, type=Path, metavar="CSV", help="of benchmarks/bench_norms.py, one size"
     )
     parser.add_argument("--baseline", default="layer", metavar="NORM", help="what others are compared with")
-    parser.add_argument("--output-prefix", required=True, help="writes PREFIX.md and PREFIX.png")
-    parser.add_argument("--title", default="", help="above the chart")
-    parser.add_argument("--command", default="", help="what made the two tables")
-    parser.add_argument("--force", action="store_true", help="replace files that exist")
+    add_output_options(parser)
     options = parser.parse_args(arguments)
-    paths = {suffix: Path(f"{options.output_prefix}.{suffix}") for suffix in ("md", "png")}
-    for path in paths.values():
-        refuse_to_overwrite(path, options.force)
+    paths = output_paths(options)
     measurements, speeds = read_measurements(options.quality), read_speed(options.speed)
+    rows = table_rows(measurements, speeds, options.baseline)
+    markdown = to_markdown(rows, measurements[0].signature, options.baseline, options.command)
     figure = draw(measurements, speeds, options.baseline, options.title)
-    markdown = to_markdown(measurements, speeds, options.baseline, options.command)
-    with atomic_write(paths["png"], "wb") as stream:
-        figure.savefig(stream, format="png")
-    with atomic_write(paths["md"]) as stream:
-        stream.write(markdown)
-    sys.stdout.write(markdown)
+    write_outputs(paths, markdown, [COLUMNS, *rows], figure)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ def test_the_table(tables, tmp_path, capsys):
     assert "| power-plain | 1 | 27.25 | -0.75 | 4.500 | 1.25 | 0.62 | 0.90 | 1.10 | yes |" in table
     assert "| rms | 1 | 28.25 | +0.25 | 4.500 | 0.75 | 0.38 | 0.90 | 1.10 | no |" in table
     assert "| layer | 1 | 28.00 | – | 4.500 | 1.00 | 0.50 | 0.90 | 1.10 | no |" in table
+    with open(tmp_path / "norms.csv", newline="") as stream:
+        assert [row["norm"] for row in csv.DictReader(stream)] == [*ROWS]
 
 
 def test_the_chart_has_a_point_for_each_norm(tables):
