@@ -1,9 +1,11 @@
 """What several tests need: the repository's root, the real data, the norms and their running."""
 
 import importlib
+import json
 import logging
 import os
 import shutil
+import subprocess
 import sys
 from collections import Counter, namedtuple
 from pathlib import Path
@@ -54,6 +56,39 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def run_python(tmp_path_factory):
+    """``run_python("-m", MODULE, ...)`` or ``run_python(SCRIPT, ...)``: ``subprocess.run`` of Python with these words,
+    which ``fork_server.py`` starts without the seconds that importing fairseq takes.
+    """
+    folder = tmp_path_factory.mktemp("output of programs")
+    server = subprocess.Popen(
+        [sys.executable, ROOT / "tests" / "fork_server.py"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def run(*words, cwd=ROOT, input=""):
+        paths = {name: folder / name for name in ("stdin", "stdout", "stderr")}
+        for name, path in paths.items():
+            path.write_text(input if name == "stdin" else "", encoding="utf-8")
+        request = {"words": [str(word) for word in words], "folder": str(cwd)}
+        request |= {"environment": {**os.environ, "OMP_NUM_THREADS": "1"}}
+        request |= {name: str(path) for name, path in paths.items()}
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        status = int(server.stdout.readline())
+        return subprocess.CompletedProcess(
+            words, status, *(paths[name].read_text(encoding="utf-8") for name in ("stdout", "stderr"))
+        )
+
+    yield run
+    server.terminate()
+    server.wait()
 
 
 @pytest.fixture(scope="module")

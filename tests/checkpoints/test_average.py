@@ -1,6 +1,7 @@
 """Averaging: float64 sums, buffers by policy, and nothing lost on bad input."""
 
 import argparse
+import functools
 import os
 import pickle
 import subprocess
@@ -161,16 +162,8 @@ def test_a_full_disk_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def run_command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "fairseq_powernorm.checkpoints.average", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_the_command(tmp_path):
+def test_the_command(tmp_path, run_python):
+    run_command = functools.partial(run_python, "-m", "fairseq_powernorm.checkpoints.average")
     write(tmp_path, checkpoint(1), checkpoint(2), checkpoint(3))
     output = tmp_path / "averaged.pt"
     done = run_command("--folder", tmp_path, "--last", 2, "--output", output)

@@ -1,9 +1,9 @@
 """Conversion: released checkpoints site by site against the formula, stock ones bit for bit against stock fairseq."""
 
 import argparse
+import functools
 import logging
 import os
-import subprocess
 import sys
 import zipfile
 
@@ -483,17 +483,10 @@ def test_projections_of_other_sizes_than_the_query(tmp_path, data):
     assert set(converted) == set(expected) and all(torch.equal(converted[name], expected[name]) for name in expected)
 
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def run(*command, **options):
-    command = [sys.executable, "-m", *map(str, command)]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, **options)
-
-
 @pytest.mark.slow
-def test_real_commands(tmp_path, root):
+def test_real_commands(tmp_path, root, run_python):
     """fairseq-train of stock fairseq, powernorm-convert, and fairseq-generate of both."""
+    run = functools.partial(run_python, "-m")
     for split, size in (("train", 60), ("valid", 10), ("test", 10)):
         for language in ("de", "en"):
             lengths = torch.randint(2, 9, (size,)).tolist()

@@ -44,14 +44,6 @@ def run(command, cwd=ROOT, **options):
     )
 
 
-def fairseq(program, *arguments, **options):
-    return run([sys.executable, "-m", f"fairseq_cli.{program}", *arguments], **options)
-
-
-def console_script(name, *arguments, **options):
-    return run([Path(sys.executable).parent / name, *arguments], **options)
-
-
 def logged(output, *names):
     """The values of each logged training update, as fairseq printed them."""
     return [
@@ -62,14 +54,14 @@ def logged(output, *names):
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
+def corpus(tmp_path_factory, run_python):
     """The folder with raw/, bpe/ and bin/, its name with a space in it."""
     folder = tmp_path_factory.mktemp("a corpus")
     # 920 pairs: 61 batches of 600 tokens and, for test_distributed_training.py, an odd number (31) of 1100.
     write_corpus(folder / "raw", train=920, valid=40, test=40, seed=3)
     encode_corpus(folder / "raw", folder / "bpe", ["de", "en"], ["train", "valid", "test"], 400)
-    done = fairseq(
-        *("preprocess", "--source-lang", "de", "--target-lang", "en", "--joined-dictionary"),
+    done = run_python(
+        *("-m", "fairseq_cli.preprocess", "--source-lang", "de", "--target-lang", "en", "--joined-dictionary"),
         *("--trainpref", folder / "bpe/train", "--validpref", folder / "bpe/valid", "--testpref", folder / "bpe/test"),
         *("--destdir", folder / "bin"),
     )
@@ -78,13 +70,21 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def commands():
+def commands(run_python):
     """The helpers of this file as one object, since test modules cannot import a conftest."""
 
     class Commands:
         train_flags, generate_flags = TRAIN, GENERATE
 
-    for helper in (run, fairseq, console_script, logged):
+        @staticmethod
+        def fairseq(program, *arguments, **options):
+            return run_python("-m", f"fairseq_cli.{program}", *arguments, **options)
+
+        @staticmethod
+        def console_script(name, *arguments, **options):
+            return run_python(Path(sys.executable).parent / name, *arguments, **options)
+
+    for helper in (run, logged):
         setattr(Commands, helper.__name__, staticmethod(helper))
     return Commands
 

@@ -1,16 +1,17 @@
 """A run that is killed at random moments and started again ends as one that was left alone."""
 
+import contextlib
 import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 
 from fairseq_powernorm.checkpoints.io import load_checkpoint
+from fairseq_powernorm.files import exclusive
 
 pytestmark = pytest.mark.slow
 
@@ -20,25 +21,28 @@ def equal(one, other):
     return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
 
 
-def train(commands, corpus, folder, *arguments, program="fairseq_powernorm.command_line"):
-    command = [sys.executable, "-m", program, *(["train"] if "powernorm" in program else [])]
-    flags = ["--user-dir", "fairseq_powernorm", "--arch", "powernorm_tiny", "--save-dir", folder]
-    done = commands.run([*command, corpus / "bin", *commands.train_flags, *flags, *arguments])
+def train(commands, corpus, folder, *arguments, program="powernorm-train"):
+    flags = [corpus / "bin", *commands.train_flags, "--max-tokens", "2400", "--arch", "powernorm_tiny"]
+    flags += ["--save-dir", folder, *arguments]
+    if program == "powernorm-train":
+        done = commands.console_script(program, *flags)
+    else:
+        done = commands.fairseq("train", *flags, "--user-dir", "fairseq_powernorm")
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("program", ["fairseq_cli.train", "fairseq_powernorm.command_line"])
+@pytest.mark.parametrize("program", ["fairseq-train", "powernorm-train"])
 def test_a_restart_in_a_later_epoch_goes_through_the_same_batches(commands, corpus, tmp_path, program):
     """fairseq by itself draws the order of equally long sentences by the epoch that a process begins with."""
     norm = ["--norm-type", "power", "--disable-validation"]
-    train(commands, corpus, tmp_path / "whole", *norm, "--max-epoch", "3", program="fairseq_cli.train")
+    train(commands, corpus, tmp_path / "whole", *norm, "--max-epoch", "3", program="fairseq-train")
     for epochs in ("1", "2", "3"):
         train(commands, corpus, tmp_path / "parts", *norm, "--max-epoch", epochs, program=program)
     assert equal(tmp_path / "whole" / "checkpoint3.pt", tmp_path / "parts" / "checkpoint3.pt")
 
 
-@pytest.mark.parametrize("program", ["fairseq_cli.train", "fairseq_powernorm.command_line"])
+@pytest.mark.parametrize("program", ["fairseq-train", "powernorm-train"])
 def test_early_stopping_comes_after_the_same_epoch(commands, corpus, tmp_path, program):
     patience = ["--patience", "2", "--norm-type", "layer", "--lr", "1e-9", "--max-epoch", "9"]  # no loss gets better
     patience += ["--best-checkpoint-metric", "num_updates"]  # grows with every epoch: the first is the best
@@ -55,16 +59,8 @@ def test_early_stopping_comes_after_the_same_epoch(commands, corpus, tmp_path, p
 
 def test_a_truncated_last_checkpoint_gives_way_to_the_one_before(commands, corpus, tmp_path):
     """Warm-up, micro-batches and all: the end is that of an undisturbed training."""
-    flags = [
-        "--norm-type",
-        "power",
-        "--norm-warmup-updates",
-        "16",
-        "--update-freq",
-        "2",
-        "--save-interval-updates",
-        "5",
-    ]
+    flags = ["--norm-type", "power", "--norm-warmup-updates", "16", "--max-tokens", "600", "--update-freq", "2"]
+    flags += ["--save-interval-updates", "5"]
     flags += ["--no-epoch-checkpoints", "--disable-validation"]
     train(commands, corpus, tmp_path / "whole", *flags, "--max-update", "24")
     train(commands, corpus, tmp_path / "parts", *flags, "--max-update", "10")
@@ -94,16 +90,20 @@ def processes_of(session):
 
 
 @pytest.mark.timeout(600)
-def test_killed_at_random_moments_the_table_is_the_same(commands, corpus, root, tmp_path):
-    """By turns everything at once, as where the power goes, and the script alone, whose trainings go on."""
-    overrides = [f"recipe.binarized='{corpus}/bin'", f"recipe.raw='{corpus}/raw'", "train.max-update=60"]
-    command = [root / "scripts" / "reproduce_table1.sh", "--recipe", "smoke_de_en", "--norms", "layer,power"]
-    command += ["--seeds", "1", *(word for override in overrides for word in ("--override", override))]
+def test_a_recipe_that_is_killed_goes_on_to_the_same_end(commands, corpus, root, tmp_path):
+    """By SIGKILL: the script alone in the middle of a training and at a random moment, when all that it has started
+    ends with it, and everything at once as where the power goes.
+    """
+    overrides = [f"recipe.binarized='{corpus}/bin'", f"recipe.raw='{corpus}/raw'", "recipe.prepare=['true']"]
+    command = [root / "scripts" / "run_recipe.sh", "--recipe", "smoke_de_en", "--norms", "power", "--seeds", "1"]
+    command += [word for override in overrides for word in ("--override", override)]
     command = [str(word) for word in command]
     done = commands.run([*command, "--runs", tmp_path / "whole"])
     assert done.returncode == 0, done.stderr
     moments = random.Random(3)
-    for turn in range(2):
+    folders = [tmp_path / name / "smoke_de_en" for name in ("whole", "killed")]
+    whole, killed = (folder / "power" / "seed1" for folder in folders)
+    for turn in ("the script while it trains", "everything at a random moment", "the script at a random moment"):
         process = subprocess.Popen(
             [*command, "--runs", str(tmp_path / "killed")],
             cwd=root,
@@ -111,22 +111,26 @@ def test_killed_at_random_moments_the_table_is_the_same(commands, corpus, root, 
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        time.sleep(moments.uniform(4, 16))
-        for victim in processes_of(process.pid) if turn % 2 == 0 else [process.pid]:
-            try:
+        if "random" in turn:
+            time.sleep(moments.uniform(4, 16))
+        else:
+            while not list(killed.glob("checkpoints/checkpoint_*_20.pt")):
+                assert process.poll() is None
+                time.sleep(0.02)
+        for victim in processes_of(process.pid) if "everything" in turn else [process.pid]:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         process.wait()
+        if "trains" in turn:
+            with exclusive(killed):  # which what the script had started would hold
+                assert not (killed / "run.json").exists()
     done = commands.run([*command, "--runs", tmp_path / "killed"])
     assert done.returncode == 0, done.stderr
     tables = []
-    for name in ("whole", "killed"):
-        folder = tmp_path / name / "smoke_de_en"
+    for folder in folders:
         rows = [row.split(",") for row in (folder / "table.csv").read_text(encoding="utf-8").splitlines()]
         position = rows[0].index("train_seconds")
         tables.append([row[:position] + row[position + 1 :] for row in rows])
     assert tables[0] == tables[1]
-    for norm in ("layer", "power"):
-        runs = [tmp_path / name / "smoke_de_en" / norm / "seed1" for name in ("whole", "killed")]
-        assert equal(*(run / "averaged.pt" for run in runs))
+    assert equal(whole / "averaged.pt", killed / "averaged.pt")
+    assert (whole / "test" / "hypothesis.txt").read_bytes() == (killed / "test" / "hypothesis.txt").read_bytes()

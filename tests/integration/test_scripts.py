@@ -7,14 +7,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 from fairseq_powernorm.checkpoints.io import load_checkpoint
-from fairseq_powernorm.files import exclusive
 from fairseq_powernorm.pipeline.command_line import make_parser
 
 SCRIPTS = [
@@ -363,30 +361,3 @@ def test_the_caller_s_environment_changes_no_result(corpus, root, tmp_path):
     (one, translations), (other, others) = results
     assert translations == others and one.keys() == other.keys()
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
-
-
-@pytest.mark.slow
-def test_a_whole_recipe_that_is_killed_goes_on_to_the_same_end(corpus, root, tmp_path):
-    """By SIGKILL while it trains: nothing stays alive, and the same command ends as an undisturbed one."""
-    overrides = [f"recipe.binarized='{corpus}/bin'", f"recipe.raw='{corpus}/raw'", "recipe.prepare=['true']"]
-    chosen = [word for override in overrides for word in ("--override", override)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    hypotheses = []
-    for name in ("killed", "undisturbed"):
-        words = ["--recipe", "smoke_de_en", "--norms", "power", "--runs", tmp_path / name, *chosen]
-        command = [root / "scripts" / "run_recipe.sh", *words]
-        run = tmp_path / name / "smoke_de_en" / "power" / "seed1"
-        if name == "killed":
-            process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-            while not list(run.glob("checkpoints/checkpoint_*_20.pt")):
-                assert process.poll() is None
-                time.sleep(0.02)
-            process.kill()
-            process.wait()
-            with exclusive(run):  # which what it had started would hold
-                assert not (run / "run.json").exists()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert (tmp_path / name / "smoke_de_en" / "table.md").exists()
-        hypotheses.append((run / "test" / "hypothesis.txt").read_bytes())
-    assert hypotheses[0] == hypotheses[1]

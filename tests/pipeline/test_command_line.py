@@ -3,7 +3,6 @@
 import functools
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,18 @@ from fairseq_powernorm.pipeline.configuration import choices, compose_run
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def parse(command):
+@pytest.fixture(scope="module")
+def help_of(run_python):
+    @functools.cache
+    def help_of(module):
+        done = run_python("-m", module, "--help")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return help_of
+
+
+def parse(command, help_of):
     """Gives a printed command to the parser of the program that it starts."""
     if command.startswith("# "):
         return None
@@ -31,26 +41,19 @@ def parse(command):
         return options.parse_args_and_arch(options.get_generation_parser(), words[1:])
     if words[0] in ("powernorm-average", "powernorm-recalibrate"):
         module = {"powernorm-average": "average", "powernorm-recalibrate": "recalibrate"}[words[0]]
-        return help_knows(f"fairseq_powernorm.checkpoints.{module}", words[1:])
+        return help_knows(help_of(f"fairseq_powernorm.checkpoints.{module}"), words[1:])
     if words[0] == "powernorm-run":
         command_line.make_parser().parse_args(words[1:])
         return None
     if "-m" in words and words[words.index("-m") + 1].startswith("fairseq_powernorm."):
-        return help_knows(words[words.index("-m") + 1], words[words.index("-m") + 2 :])
+        return help_knows(help_of(words[words.index("-m") + 1]), words[words.index("-m") + 2 :])
     assert (ROOT / words[0]).is_file(), command
     return None
 
 
-@functools.cache
-def help_of(module):
-    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def help_knows(module, arguments):
+def help_knows(text, arguments):
     for argument in arguments:
-        assert not argument.startswith("--") or argument in help_of(module), f"{module} has no {argument}"
+        assert not argument.startswith("--") or argument in text, f"{argument} is not in {text}"
 
 
 @pytest.mark.slow
@@ -63,7 +66,7 @@ def help_knows(module, arguments):
         ("multi30k_de_en", ["--seeds", "1", "--override", "recalibrate.batches=50"], 6),
     ],
 )
-def test_a_dry_run_prints_every_command_and_each_parses(recipe, extra, trainings, tmp_path):
+def test_a_dry_run_prints_every_command_and_each_parses(recipe, extra, trainings, tmp_path, help_of):
     done = subprocess.run(
         ["scripts/reproduce_table1.sh", "--recipe", recipe, "--runs", str(tmp_path / "runs"), "--dry-run", *extra],
         capture_output=True,
@@ -73,7 +76,7 @@ def test_a_dry_run_prints_every_command_and_each_parses(recipe, extra, trainings
     assert done.returncode == 0, done.stderr
     commands = done.stdout.splitlines()
     for command in commands:
-        parse(command)
+        parse(command, help_of)
     assert sum("fairseq_powernorm.corpora.binarize" in command for command in commands) == 1
     assert sum("train " in command and "--save-dir" in command for command in commands) == trainings
     test_sets = len(compose_run(recipe).recipe.test_sets)
@@ -161,11 +164,9 @@ def test_a_run_has_the_settings_that_it_has(tmp_path, extra):
         command_line.main(["translate", "--run", str(tmp_path), *extra])
 
 
-def test_former_module_names_still_work():
+def test_former_module_names_still_work(run_python):
     """For one release; docs named them."""
-    done = subprocess.run(
-        [sys.executable, "-m", "fairseq_powernorm.launch", "score", "--help"], capture_output=True, text=True, cwd=ROOT
-    )
+    done = run_python("-m", "fairseq_powernorm.launch", "score", "--help")
     assert done.returncode == 0 and "usage: powernorm-run score" in done.stdout
 
 
@@ -182,18 +183,14 @@ def test_the_list_of_recipes(capsys, monkeypatch, tmp_path):
     assert "data: not prepared yet: scripts/prepare_iwslt14_de_en.sh" in text
 
 
-def run_command(*words, **options):
-    command = [sys.executable, "-m", "fairseq_powernorm.pipeline", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
-
-
-def test_the_version_names_what_a_result_depends_on():
-    done = run_command("--version")
+def test_the_version_names_what_a_result_depends_on(run_python):
+    done = run_python("-m", "fairseq_powernorm.pipeline", "--version")
     assert done.returncode == 0 and done.stdout.startswith(f"fairseq_powernorm {fairseq_powernorm.__version__} (")
     assert f"torch {torch.__version__}" in done.stdout and "fairseq-fixed " in done.stdout
 
 
-def test_prepare_is_the_preparation_s_script(tmp_path):
+def test_prepare_is_the_preparation_s_script(tmp_path, run_python):
+    run_command = functools.partial(run_python, "-m", "fairseq_powernorm.pipeline")
     done = run_command("prepare", "demo", "--name", "mine", "--pairs", "20", "--dry-run")
     assert done.returncode == 0 and "--destination data/mine/raw --train 20" in done.stdout
     for words, name in ((["prepare", "demos"], "demos"), (["prepare"], "")):

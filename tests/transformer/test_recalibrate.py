@@ -330,17 +330,12 @@ def test_folders_are_named_before_the_work(tmp_path, monkeypatch):
         recalibrate.command()
 
 
-def run_command(*arguments, root, module="fairseq_powernorm.transformer.recalibrate"):
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)], cwd=root, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.slow
-def test_the_command(write, data, tmp_path, root):
+def test_the_command(write, data, tmp_path, run_python):
+    run_command = functools.partial(run_python, "-m", "fairseq_powernorm.transformer.recalibrate")
     path, output = write(*everywhere("power")), tmp_path / "out" / "recalibrated.pt"
     settings = ["--batches", 4, "--max-tokens", 300, "--cpu"]
-    done = run_command("--checkpoint", path, *settings, "--output", output, root=root)
+    done = run_command("--checkpoint", path, *settings, "--output", output)
     assert done.returncode == 0, done.stderr
     assert "gathered over 4 batches" in done.stderr and "encoder.layers.1.final_layer_norm" in done.stderr
     assert "Warning" not in done.stderr
@@ -351,17 +346,16 @@ def test_the_command(write, data, tmp_path, root):
         (["--checkpoint", path, "--output", output], "--force"),
         (["--checkpoint", path, "--output", other, "--data", tmp_path / "absent"], "no such data folder"),
     ):
-        done = run_command(*arguments, root=root)
+        done = run_command(*arguments)
         assert done.returncode == 1 and message in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
         assert output.read_bytes() == before and not other.exists()
-    done = run_command("--checkpoint", output, *settings, "--output", output, "--force", root=root)
+    done = run_command("--checkpoint", output, *settings, "--output", output, "--force")
     assert done.returncode == 0 and load_checkpoint(output)["extra_state"]["averaged_from"] == ["checkpoint1.pt"]
     # fairseq's own command reads the result.
-    done = run_command(
-        *(data, "--path", output, "--user-dir", "fairseq_powernorm", "--source-lang", "de", "--target-lang", "en"),
-        *("--cpu", "--beam", 1, "--max-len-b", 5, "--num-workers", 0, "--required-batch-size-multiple", 1),
-        root=root,
-        module="fairseq_cli.generate",
+    done = run_python(
+        *("-m", "fairseq_cli.generate", data, "--path", output, "--user-dir", "fairseq_powernorm", "--cpu"),
+        *("--source-lang", "de", "--target-lang", "en", "--beam", 1, "--max-len-b", 5, "--num-workers", 0),
+        *("--required-batch-size-multiple", 1),
     )
     assert done.returncode == 0 and done.stdout.count("\nH-") == 4, done.stderr
 
