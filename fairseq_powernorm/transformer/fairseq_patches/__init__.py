@@ -6,6 +6,7 @@ once at that moment, fairseq stays as it is: then batch norms train as if each p
 promises about restarts holds.
 """
 
+import functools
 import inspect
 import os
 from collections.abc import Callable
@@ -34,14 +35,14 @@ class Patch:
     Attributes:
         owner: the class or module that it is an attribute of.
         name: of the attribute.
-        wrap: makes the replacement of the function.
+        replacement: what is called in its place: with fairseq's own function, and then what that is called with.
         why: what the replacement does.
         without: what happens in fairseq as it is.
     """
 
     owner: Any
     name: str
-    wrap: Callable[[Callable], Callable]
+    replacement: Callable[..., Any]
     why: str
     without: str
 
@@ -52,12 +53,17 @@ class Patch:
 
     def install(self) -> None:
         """Puts the replacement in its place; a second call does nothing."""
-        if hasattr(self.current, STOCK):
+        stock = self.current
+        if hasattr(stock, STOCK):
             return
-        replacement = self.wrap(self.current)
-        setattr(replacement, STOCK, self.current)
+
+        @functools.wraps(stock)
+        def wrapper(*args, **kwargs):
+            return self.replacement(stock, *args, **kwargs)
+
+        setattr(wrapper, STOCK, stock)
         static = isinstance(inspect.getattr_static(self.owner, self.name), staticmethod)
-        setattr(self.owner, self.name, staticmethod(replacement) if static else replacement)
+        setattr(self.owner, self.name, staticmethod(wrapper) if static else wrapper)
 
 
 PATCHES = (

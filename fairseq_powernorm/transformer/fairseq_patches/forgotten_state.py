@@ -1,6 +1,5 @@
 """What fairseq forgets between a checkpoint and the training that continues from it."""
 
-import functools
 import logging
 import sys
 from collections.abc import Callable
@@ -19,7 +18,7 @@ COUNTERS = "powernorm_counters"
 """Where a checkpoint's ``extra_state`` has the :func:`counters`."""
 
 
-def get_batch_iterator(stock: Callable) -> Callable:
+def get_batch_iterator(stock: Callable, task, dataset, *args, epoch=1, **options):
     """The very batches that a training began with, whichever epoch a restart begins with.
 
     fairseq makes its batches once, and draws the order of equally long sentences by the seed plus the epoch that the
@@ -27,20 +26,15 @@ def get_batch_iterator(stock: Callable) -> Callable:
     another model. Here every start draws by the first epoch, as an undisturbed training does; where fairseq makes new
     batches in every epoch, nothing changes.
     """
-
-    @functools.wraps(stock)
-    def wrapper(self, dataset, *args, epoch=1, **options):
-        made_once = self.can_reuse_epoch_itr(dataset) and not (
-            options.get("disable_iterator_cache") or options.get("update_epoch_batch_itr")
-        )
-        if not made_once or dataset in self.dataset_to_epoch_iter:
-            return stock(self, dataset, *args, epoch=epoch, **options)
-        iterator = stock(self, dataset, *args, epoch=1, **options)
-        iterator.epoch = epoch
-        dataset.set_epoch(epoch)
-        return iterator
-
-    return wrapper
+    made_once = task.can_reuse_epoch_itr(dataset) and not (
+        options.get("disable_iterator_cache") or options.get("update_epoch_batch_itr")
+    )
+    if not made_once or dataset in task.dataset_to_epoch_iter:
+        return stock(task, dataset, *args, epoch=epoch, **options)
+    iterator = stock(task, dataset, *args, epoch=1, **options)
+    iterator.epoch = epoch
+    dataset.set_epoch(epoch)
+    return iterator
 
 
 def training_programs() -> list[ModuleType]:

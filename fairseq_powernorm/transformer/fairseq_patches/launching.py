@@ -1,27 +1,21 @@
 """Processes that torchrun has started are one training."""
 
-import functools
 import os
 from collections.abc import Callable
 
 from omegaconf import DictConfig
 
 
-def infer_init_method(stock: Callable) -> Callable:
+def infer_init_method(stock: Callable, cfg: DictConfig, force_distributed: bool = False) -> None:
     """Where torchrun has started several processes, each takes the place that torchrun gave it, with ``--cpu`` too.
 
     fairseq does so only with ``--distributed-world-size``, which is the number of this machine's CUDA devices unless
     given, and then it divides by that number.
     """
-
-    @functools.wraps(stock)
-    def wrapper(cfg: DictConfig, force_distributed: bool = False) -> None:
-        ranks = int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
-        if ranks == 1 or cfg.distributed_init_method is not None:
-            return stock(cfg, force_distributed)
-        cfg.distributed_init_method = "env://"
-        cfg.distributed_world_size, cfg.distributed_rank = ranks, int(os.environ["RANK"])
-        cfg.device_id, cfg.distributed_no_spawn = int(os.environ["LOCAL_RANK"]), True
-        return None
-
-    return wrapper
+    ranks = int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    if ranks == 1 or cfg.distributed_init_method is not None:
+        return stock(cfg, force_distributed)
+    cfg.distributed_init_method = "env://"
+    cfg.distributed_world_size, cfg.distributed_rank = ranks, int(os.environ["RANK"])
+    cfg.device_id, cfg.distributed_no_spawn = int(os.environ["LOCAL_RANK"]), True
+    return None

@@ -5,7 +5,6 @@ figures, as ``norm_penalty``: a mean over tokens, as the loss, but not divided b
 """
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,15 +36,10 @@ def penalties_added(criterion: nn.Module) -> Iterator[None]:
         hook.remove()
 
 
-def reduce_metrics(stock: Callable) -> Callable:
+def reduce_metrics(stock: Callable, task, logging_outputs, criterion):
     """Logs the penalty of an update, apart from the loss."""
-
-    @functools.wraps(stock)
-    def wrapper(self, logging_outputs, criterion):
-        stock(self, logging_outputs, criterion)
-        if any(PENALTY in output for output in logging_outputs):
-            total = sum(output.get(PENALTY, 0) for output in logging_outputs)
-            tokens = sum(output.get("sample_size", 0) for output in logging_outputs)
-            metrics.log_scalar(PENALTY, total / tokens, tokens, round=4)
-
-    return wrapper
+    stock(task, logging_outputs, criterion)
+    if any(PENALTY in output for output in logging_outputs):
+        total = sum(output.get(PENALTY, 0) for output in logging_outputs)
+        tokens = sum(output.get("sample_size", 0) for output in logging_outputs)
+        metrics.log_scalar(PENALTY, total / tokens, tokens, round=4)

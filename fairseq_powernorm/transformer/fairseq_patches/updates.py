@@ -9,7 +9,6 @@
   mean before validation and saving, and go on from it, as a restarted training does.
 """
 
-import functools
 from collections.abc import Callable
 
 from fairseq.trainer import Trainer
@@ -40,89 +39,59 @@ def share_statistics(trainer: Trainer) -> None:
         setattr(trainer, CHANGED, False)
 
 
-def train_step(stock: Callable) -> Callable:
+def train_step(stock: Callable, trainer, samples, *args, **kwargs):
     """A training step that is one update of the norms, with their penalties in its loss."""
-
-    @functools.wraps(stock)
-    def wrapper(self, samples, *args, **kwargs):
-        with (
-            one_update(self.get_model(), loss_scale(self)) as update,
-            penalties_added(self.criterion),
-            recording(self, update),
-        ):
-            update.taken = False  # unless set_num_updates says so
-            # Under --amp the trainer calls itself after an overflow: then the inner update is the one that counts.
-            setattr(self, CURRENT, update)
-            setattr(self, CHANGED, True)
-            try:
-                return stock(self, samples, *args, **kwargs)
-            finally:
-                setattr(self, CURRENT, None)
-
-    return wrapper
+    with (
+        one_update(trainer.get_model(), loss_scale(trainer)) as update,
+        penalties_added(trainer.criterion),
+        recording(trainer, update),
+    ):
+        update.taken = False  # unless set_num_updates says so
+        # Under --amp the trainer calls itself after an overflow: then the inner update is the one that counts.
+        setattr(trainer, CURRENT, update)
+        setattr(trainer, CHANGED, True)
+        try:
+            return stock(trainer, samples, *args, **kwargs)
+        finally:
+            setattr(trainer, CURRENT, None)
 
 
-def set_num_updates(stock: Callable) -> Callable:
+def set_num_updates(stock: Callable, trainer, num_updates):
     """The optimizer has made its update: so do the norms."""
-
-    @functools.wraps(stock)
-    def wrapper(self, num_updates):
-        output = stock(self, num_updates)
-        if getattr(self, CURRENT, None) is not None:
-            getattr(self, CURRENT).finish()
-        return output
-
-    return wrapper
+    output = stock(trainer, num_updates)
+    if getattr(trainer, CURRENT, None) is not None:
+        getattr(trainer, CURRENT).finish()
+    return output
 
 
-def average_step(stock: Callable) -> Callable:
+def average_step(stock: Callable, average, new_model, *args, **kwargs):
     """The average of the model has the counters of the newest: of integers there is no moving average."""
-
-    @functools.wraps(stock)
-    def wrapper(self, new_model, *args, **kwargs):
-        buffers = new_model.named_buffers()
-        self.skip_keys |= {name for name, buffer in buffers if not buffer.is_floating_point()}
-        return stock(self, new_model, *args, **kwargs)
-
-    return wrapper
+    buffers = new_model.named_buffers()
+    average.skip_keys |= {name for name, buffer in buffers if not buffer.is_floating_point()}
+    return stock(average, new_model, *args, **kwargs)
 
 
-def prepare_sample(stock: Callable) -> Callable:
+def prepare_sample(stock: Callable, trainer, sample, is_dummy=False):
     """A batch whose gradient fairseq ignores has no influence on the statistics either."""
-
-    @functools.wraps(stock)
-    def wrapper(self, sample, is_dummy=False):
-        prepared, ignored = stock(self, sample, is_dummy)
-        if getattr(self, CURRENT, None) is not None:
-            getattr(self, CURRENT).ignored = ignored
-            note_tokens(self, prepared)
-        return prepared, ignored
-
-    return wrapper
+    prepared, ignored = stock(trainer, sample, is_dummy)
+    if getattr(trainer, CURRENT, None) is not None:
+        getattr(trainer, CURRENT).ignored = ignored
+        note_tokens(trainer, prepared)
+    return prepared, ignored
 
 
-def begin_valid_epoch(stock: Callable) -> Callable:
+def begin_valid_epoch(stock: Callable, trainer, epoch):
     """All ranks validate the same model."""
-
-    @functools.wraps(stock)
-    def wrapper(self, epoch):
-        share_statistics(self)
-        return stock(self, epoch)
-
-    return wrapper
+    share_statistics(trainer)
+    return stock(trainer, epoch)
 
 
-def get_valid_iterator(stock: Callable) -> Callable:
+def get_valid_iterator(stock: Callable, trainer, *args, **kwargs):
     """Validation batches of any size. fairseq drops the last one where its size is no multiple of
     ``--required-batch-size-multiple``, 8 by default. Training batches stay as they are."""
-
-    @functools.wraps(stock)
-    def wrapper(self, *args, **kwargs):
-        dataset = self.cfg.dataset
-        multiple, dataset.required_batch_size_multiple = dataset.required_batch_size_multiple, 1
-        try:
-            return stock(self, *args, **kwargs)
-        finally:
-            dataset.required_batch_size_multiple = multiple
-
-    return wrapper
+    dataset = trainer.cfg.dataset
+    multiple, dataset.required_batch_size_multiple = dataset.required_batch_size_multiple, 1
+    try:
+        return stock(trainer, *args, **kwargs)
+    finally:
+        dataset.required_batch_size_multiple = multiple
