@@ -4,32 +4,12 @@ A norm's class lists them with help and range (:class:`~.norms.declaration.Setti
 after norm and keyword.
 """
 
-import argparse
-from collections.abc import Callable
 from typing import Any
 
-from ..norms.declaration import Setting
 from ..norms.registry import NORMS, flag_of, own_flags
-from .values import AUTO, FlagError
+from .values import AUTO, FlagError, reader
 
 OWN_FLAGS = own_flags()
-
-
-def reader_of(setting: Setting) -> Callable[[str], Any]:
-    """A parser of a norm's own setting, for argparse."""
-
-    def read(text: str):
-        if text == setting.word:
-            return text
-        try:
-            value = setting.kind(text)
-            setting.check("it", value)
-        except ValueError:
-            word = "" if setting.word is None else f", or {setting.word!r}"
-            raise argparse.ArgumentTypeError(f"expected {setting.expected}{word}, got {text}") from None
-        return value
-
-    return read
 
 
 def add_own_flags(parser) -> None:
@@ -50,9 +30,8 @@ def add_own_flags(parser) -> None:
         else:
             start = {} if setting.word is None else {"default": setting.word}
             metavar = "N" if setting.kind is int else "X"
-            parser.add_argument(
-                option, type=reader_of(setting), metavar=metavar, help=f"{words} (default: {default})", **start
-            )
+            read = reader(setting.kind, setting.expected, setting.accepts, setting.word)
+            parser.add_argument(option, type=read, metavar=metavar, help=f"{words} (default: {default})", **start)
 
 
 def resolve_own_flags(args, chosen: set[str]) -> None:

@@ -1,6 +1,10 @@
 """Values of flags: how they are read, and the error of one that contradicts another."""
 
 import argparse
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Any
 
 AUTO = "auto"
 """``--norm-group-scaling`` and ``--norm-warmup-updates``: as the rows of the paper's Table 1 had it. Of a norm's own
@@ -16,36 +20,34 @@ class FlagError(ValueError, SystemExit):
         self.code = f"fairseq_powernorm: error: {message}"
 
 
-def epsilon(text: str) -> float:
-    """Parses ``--norm-eps``: a number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return value
+def reader(
+    kind: Callable[[str], Any], expected: str, accepts: Callable[[Any], bool], word: str | None = None
+) -> Callable[[str], Any]:
+    """A parser for argparse.
+
+    Args:
+        kind: makes a value of the text, such as ``float``.
+        expected: which values are allowed, in words.
+        accepts: whether a value is.
+        word: what is taken besides, and kept as it is.
+    """
+
+    def read(text: str) -> Any:
+        if text == word:
+            return text
+        with contextlib.suppress(ValueError):
+            if accepts(value := kind(text)):
+                return value
+        also = "" if word is None else f", or {word!r}"
+        raise argparse.ArgumentTypeError(f"expected {expected}{also}, got {text}")
+
+    return read
 
 
-def decay(text: str) -> float:
-    """Parses ``--norm-alpha-fwd`` and ``--norm-alpha-bwd``: a number in [0, 1)."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number in [0, 1), got {text}")
-    return value
-
-
-def updates(text: str) -> int | str:
-    """Parses ``--norm-warmup-updates``: ``auto``, or an integer, 0 or more."""
-    if text == AUTO:
-        return text
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number of updates, 0 or more, or 'auto', got {text}")
-    return int(text)
-
-
-def interval(text: str) -> int:
-    """Parses ``--norm-record-interval``: an integer, 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of updates, 1 or more, got {text}")
-    return int(text)
+epsilon = reader(float, "a number above 0", lambda value: 0 < value < math.inf)
+decay = reader(float, "a number in [0, 1)", lambda value: 0 <= value < 1)
+updates = reader(int, "a number of updates, 0 or more", lambda value: value >= 0, AUTO)
+interval = reader(int, "a number of updates, 1 or more", lambda value: value >= 1)
 
 
 def groups(text: str) -> str:

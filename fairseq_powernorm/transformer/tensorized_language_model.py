@@ -4,11 +4,10 @@ The public code behind Table 2 sees the whole segment at every position, so noth
 a language model's perplexity, and nothing that is printed here with Table 2.
 """
 
-import argparse
-
 from fairseq.models import register_model, register_model_architecture
 from torch import Tensor, nn
 
+from ..flags.values import reader
 from ..norms.registry import build_from_spec
 from ..norms.token_norm import TokenNorm
 from .decoder import PowerNormTransformerDecoder
@@ -20,13 +19,6 @@ from .tensorized_layer import TensorizedDecoderLayer
 TENSORIZED_NAME = "powernorm_tensorized_lm"
 STANDARD_DEVIATION = 0.02
 """Of weights, cores' logits and shared biases at the start; γ starts at N(1, 0.02)."""
-
-
-def positive(text: str) -> int:
-    """Parses a whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return int(text)
 
 
 def start_as_published(module: nn.Module) -> None:
@@ -88,6 +80,7 @@ class TensorizedLanguageModel(PowerNormLanguageModel):
     def add_args(cls, parser) -> None:
         """Adds the language model's flags and those of multi-linear attention."""
         super().add_args(parser)
+        positive = reader(int, "a number above 0", lambda value: value >= 1)
         parser.add_argument(
             "--attention-channels", type=positive, metavar="R", help="of queries, keys and values (default: 40)"
         )
