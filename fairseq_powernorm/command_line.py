@@ -5,6 +5,7 @@ one line, before fairseq is imported; stock ``fairseq-…`` with ``--user-dir fa
 shows a traceback.
 """
 
+import functools
 import importlib
 import logging
 import signal
@@ -121,44 +122,12 @@ def run(program: str) -> None:
         sys.exit(128 + signal.SIGINT)
 
 
-def train() -> None:
-    """``powernorm-train``: fairseq-train with the plugin."""
-    run("train")
+train = functools.partial(run, "train")
+generate = functools.partial(run, "generate")
+interactive = functools.partial(run, "interactive")
+validate = functools.partial(run, "validate")
+eval_lm = functools.partial(run, "eval_lm")
 
 
-def generate() -> None:
-    """``powernorm-generate``: fairseq-generate with the plugin."""
-    run("generate")
-
-
-def interactive() -> None:
-    """``powernorm-interactive``: fairseq-interactive with the plugin."""
-    run("interactive")
-
-
-def eval_lm() -> None:
-    """``powernorm-eval-lm``: fairseq-eval-lm with the plugin."""
-    run("eval_lm")
-
-
-def validate() -> None:
-    """``powernorm-validate``: fairseq-validate with the plugin."""
-    run("validate")
-
-
-PROGRAMS = {
-    "train": train,
-    "generate": generate,
-    "interactive": interactive,
-    "validate": validate,
-    "eval_lm": eval_lm,
-}
-
-
-def main() -> None:
-    """``python -m fairseq_powernorm.command_line train …``, as torchrun starts it."""
-    PROGRAMS[sys.argv.pop(1)]()
-
-
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # python -m fairseq_powernorm.command_line train …, as torchrun starts it
+    run(sys.argv.pop(1))
