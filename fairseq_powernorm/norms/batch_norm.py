@@ -31,7 +31,6 @@ class BatchNorm(BatchStatisticsNorm):
         color="#E69F00",
         source="Ioffe, Szegedy 2015",
         training="(x − μ_B)/√(σ_B² + ε)",
-        gradient="exact",
         evaluation="running μ, σ²",
         reference=reference.batch_norm,
         auto_group_scaling="1",

@@ -105,12 +105,12 @@ class Declaration:
             apart by the colour-blind.
         source: the paper.
         training: the normalised activations in training, for the documents' table of norms.
-        gradient: likewise the backward pass.
-        evaluation: likewise what evaluation uses.
         reference: its definition in :mod:`fairseq_powernorm.functional.reference` or a file beside it, which the tests
             compare with. It is called with x, padding, weight and bias, and those of ``state``, ``eps``,
             ``alpha_fwd``, ``alpha_bwd``, ``warming_up``, the norm's own settings and its further parameters that it
             takes. None where recorded runs of somebody's code are the definition.
+        gradient: the backward pass, for the table.
+        evaluation: likewise what evaluation uses.
         exact_gradient: whether the backward pass is the derivative of the forward pass.
         ignores_padding: whether padding is left out of the backward pass.
         auto_group_scaling: ``--norm-group-scaling auto`` for it: the scaling that it has in the paper's experiments.
@@ -125,9 +125,9 @@ class Declaration:
     color: str
     source: str
     training: str
-    gradient: str
-    evaluation: str
     reference: Callable | None
+    gradient: str = "exact"
+    evaluation: str = "the same"
     exact_gradient: bool = True
     ignores_padding: bool = True
     auto_group_scaling: str = "0"

@@ -28,20 +28,15 @@ class DynamicTanh(TokenNorm):
         color="#CC6677",
         source="Zhu et al. 2025",
         training="tanh(α x), α a single number",
-        gradient="exact",
-        evaluation="the same",
         reference=reference.dynamic_tanh,
     )
     own_settings: ClassVar[dict[str, Setting]] = {"alpha": ALPHA}
 
     def __init__(self, channels: int, alpha: float = 0.5, **options: Unpack[ModuleOptions]):
-        """Args:
-            channels: C ≥ 1.
-            alpha: α > 0 at the start.
-            **options: see :class:`ModuleOptions`.
+        """Args and errors as in :class:`TokenNorm`, but for ε, which it has no use for, and in addition:
 
-        Raises:
-            ValueError: a value outside its range.
+        Args:
+            alpha: α > 0 at the start.
         """
         super().__init__(channels, **options)
         self.take_settings(alpha=alpha)
@@ -79,8 +74,6 @@ class DynamicErf(DynamicTanh):
         color="#882255",
         source="Stronger Normalization-Free Transformers, arXiv 2512.10938",
         training="erf(α x + s), α and s single numbers",
-        gradient="exact",
-        evaluation="the same",
         reference=reference.dynamic_erf,
     )
     own_settings: ClassVar[dict[str, Setting]] = {
@@ -89,14 +82,10 @@ class DynamicErf(DynamicTanh):
     }
 
     def __init__(self, channels: int, alpha: float = 0.5, shift: float = 0.0, **options: Unpack[ModuleOptions]):
-        """Args:
-            channels: C ≥ 1.
-            alpha: α > 0 at the start.
-            shift: s at the start.
-            **options: see :class:`ModuleOptions`.
+        """Args and errors as in :class:`DynamicTanh`, and in addition:
 
-        Raises:
-            ValueError: a value outside its range.
+        Args:
+            shift: s at the start.
         """
         super().__init__(channels, alpha, **options)
         self.take_settings(alpha=alpha, shift=shift)

@@ -24,8 +24,6 @@ class GroupNorm(TokenNorm):
         color="#999933",
         source="Wu, He 2018",
         training="each token over each group of its channels",
-        gradient="exact",
-        evaluation="the same",
         reference=reference.group_norm,
     )
     own_settings: ClassVar[dict[str, Setting]] = {
@@ -33,14 +31,10 @@ class GroupNorm(TokenNorm):
     }
 
     def __init__(self, channels: int, eps: float = 1e-5, count: int = 1, **options: Unpack[ModuleOptions]):
-        """Args:
-            channels: C ≥ 1.
-            eps: ε > 0.
-            count: groups of C/count channels each; 1 is LayerNorm.
-            **options: see :class:`ModuleOptions`.
+        """Args and errors as in :class:`TokenNorm`, and in addition:
 
-        Raises:
-            ValueError: a value outside its range.
+        Args:
+            count: groups of C/count channels each; 1 is LayerNorm.
         """
         super().__init__(channels, eps, **options)
         self.take_settings(count=count)

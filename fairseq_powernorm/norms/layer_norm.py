@@ -21,8 +21,6 @@ class LayerNorm(TokenNorm):
         color="#999999",
         source="Ba, Kiros, Hinton 2016",
         training="each token over its channels",
-        gradient="exact",
-        evaluation="the same",
         reference=reference.layer_norm,
         normalizes="token",
     )

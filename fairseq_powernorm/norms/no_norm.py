@@ -21,8 +21,6 @@ class NoNorm(TokenNorm):
         color="#000000",
         source="the residual network without a norm",
         training="x",
-        gradient="exact",
-        evaluation="the same",
         reference=reference.no_norm,
     )
     has_weight = False

@@ -24,8 +24,6 @@ class RepBatchNorm(BatchNorm):
     As torch's, the running variance is that of the population, σ_B² N/(N − 1).
 
     Attributes:
-        running_mean: μ (C,), starts at 0.
-        running_var: σ² (C,), starts at 1.
         alpha: α (1,).
     """
 
@@ -35,7 +33,6 @@ class RepBatchNorm(BatchNorm):
         color="#88CCEE",
         source="Guo et al. 2024",
         training="(x − μ_B)/√(σ_B² + ε), plus α x after γ and β",
-        gradient="exact",
         evaluation="running μ, σ²",
         reference=reference_rivals.rep_batch_norm,
     )
@@ -53,17 +50,10 @@ class RepBatchNorm(BatchNorm):
         alpha: float = 1.0,
         **options: Unpack[ModuleOptions],
     ):
-        """Args:
-            channels: C ≥ 1.
-            eps: ε > 0.
-            alpha_fwd: decay of μ and σ² in [0, 1), per update.
-            group_scaling: G ≥ 0 groups of channels, G dividing C, that each token is scaled by first; 0 leaves it out.
-            sync: statistics over all ranks of the process group.
-            alpha: α at the start.
-            **options: see :class:`ModuleOptions`.
+        """Args and errors as in :class:`BatchNorm`, and in addition:
 
-        Raises:
-            ValueError: a value outside its range.
+        Args:
+            alpha: α at the start.
         """
         super().__init__(channels, eps, alpha_fwd, group_scaling, sync, **options)
         self.take_settings(alpha=alpha)
@@ -113,7 +103,6 @@ class ProgressiveRepBatchNorm(UpdateCounter, RepBatchNorm):
         color="#44AA99",
         source="Guo et al. 2024",
         training="λ of `layer` and 1 − λ of `rep-batch`, λ from 1 to 0 over the training",
-        gradient="exact",
         evaluation="the present λ, running μ, σ²",
         reference=reference_rivals.progressive_rep_batch_norm,
     )
@@ -144,21 +133,13 @@ class ProgressiveRepBatchNorm(UpdateCounter, RepBatchNorm):
         start_eps: float = 1e-6,
         **options: Unpack[ModuleOptions],
     ):
-        """Args:
-            channels: C ≥ 1.
-            eps: ε > 0, of RepBN.
-            alpha_fwd: decay of μ and σ² in [0, 1), per update.
-            group_scaling: G ≥ 0 groups of channels, G dividing C, that each token is scaled by first; 0 leaves it out.
-            sync: statistics over all ranks of the process group.
-            alpha: α at the start.
+        """Args and errors as in :class:`RepBatchNorm`, and in addition:
+
+        Args:
             updates: T ≥ 0, in which λ falls; with 0 it is 0 after the warm-up. It should end before the training.
             warmup_updates: W ≥ 0 updates with λ = 1.
             uncentred: whether LN subtracts no mean and has no β.
             start_eps: ε > 0, of LN.
-            **options: see :class:`ModuleOptions`.
-
-        Raises:
-            ValueError: a value outside its range.
         """
         super().__init__(channels, eps, alpha_fwd, group_scaling, sync, alpha, **options)
         self.take_settings(

@@ -21,8 +21,6 @@ class RMSNorm(TokenNorm):
         color="#D55E00",
         source="Zhang, Sennrich 2019",
         training="x/√(mean of x² over the token's channels + ε)",
-        gradient="exact",
-        evaluation="the same",
         reference=reference.rms_norm,
         normalizes="token",
     )

@@ -27,8 +27,6 @@ class ScaleNorm(TokenNorm):
         color="#DDCC77",
         source="Nguyen, Salazar 2019",
         training="g x/max(‖x‖, ε), g a single number",
-        gradient="exact",
-        evaluation="the same",
         reference=reference.scale_norm,
     )
     has_bias = False

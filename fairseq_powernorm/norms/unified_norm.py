@@ -82,21 +82,15 @@ class UnifiedNorm(UpdateCounter, SquareMeanNorm):
         outlier_filtration: bool = False,
         **options: Unpack[ModuleOptions],
     ):
-        """Args:
-            channels: C ≥ 1.
-            eps: ε > 0.
+        """Args and errors as in :class:`BatchStatisticsNorm`, and in addition:
+
+        Args:
             alpha_fwd: decay of φ in [0, 1), per update.
             alpha_bwd: decay of ν in [0, 1), per update.
-            group_scaling: G ≥ 0 groups of channels, G dividing C, that each token is scaled by first; 0 leaves it out.
-            sync: statistics over all ranks of the process group.
             window: W ≥ 1 updates; with 1 every update goes by its batch.
             backward_window: the same for Λ; 0 for as many.
             warmup_updates: updates before this one go by their batch.
             outlier_filtration: whether an update that stands out from the window goes by its batch.
-            **options: see :class:`ModuleOptions`.
-
-        Raises:
-            ValueError: a value outside its range.
         """
         self.window, self.backward_window = window, backward_window or window  # before super, which makes the buffers
         own = {"window": window, "backward_window": backward_window, "warmup_updates": warmup_updates}
