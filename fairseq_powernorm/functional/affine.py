@@ -5,14 +5,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..kernels import operators, plain
-from ..kernels.plain import at_least_float32
 from .second_derivative import with_gradient
-
-
-def scale_and_shift(rows: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
-    """y = scale ⊙ x + shift in float32 or wider, cast back once to the dtype of ``rows`` (N, C)."""
-    wide = at_least_float32(rows)
-    return (wide * scale if shift is None else torch.addcmul(at_least_float32(shift), wide, scale)).to(rows.dtype)
 
 
 class NormalizeByConstantsFunction(Function):

@@ -1,4 +1,4 @@
-"""BatchNorm over tokens (Ioffe and Szegedy 2015) with padding left out."""
+"""BatchNorm over tokens (Ioffe and Szegedy 2015) and PN-V (Shen et al. 2020, Definition 1), with padding left out."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from .second_derivative import differentiable_gradient
 
 
 class BatchNormFunction(Function):
-    """Forward and exact backward of batch, and without a mean of pn-v; see :func:`batch_norm`."""
+    """Forward and exact backward; see :func:`batch_norm`."""
 
     @staticmethod
     def forward(ctx, rows, weight, bias, padding, mean, second_moment, count, eps, groups, reduce):
@@ -42,8 +42,8 @@ def batch_norm(
     weight: Tensor | None,
     bias: Tensor | None,
     padding: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
+    mean: Tensor | None,
+    second_moment: Tensor,
     count: Tensor,
     eps: float,
     groups: int = 0,
@@ -54,13 +54,16 @@ def batch_norm(
     ds = (g − mean g − X̂ ⊙ mean(g ⊙ X̂))/√(σ_B² + ε), g = γ ⊙ dY, means over the real tokens (of all ranks). s is x, or
     with group scaling the scaled x, whose gradient follows.
 
+    Without a mean it is PN-V: Y = γ ⊙ s/√(ψ_B² + ε) + β (Definition 1), with the gradient through ψ_B,
+    ds = (g − Λ X̂)/√(ψ_B² + ε), Λ = mean(g ⊙ X̂).
+
     Args:
         rows: x (N, C).
         weight: γ (C,), or None for 1.
         bias: β (C,), or None for 0.
         padding: (N, 1), True at padding, or None. Rows of padding come out as β and get a gradient of 0.
-        mean: μ_B (C,) of these very rows.
-        variance: σ_B² (C,), biased, of these very rows.
+        mean: μ_B (C,) of these very rows; None for PN-V.
+        second_moment: of these very rows σ_B² (C,), biased, or ψ_B² for PN-V.
         count: the number of real tokens (of all ranks) that the statistics were taken over, a scalar.
         eps: ε > 0.
         groups: G ≥ 0 groups of channels that each token is scaled by first; 0 leaves it out.
@@ -69,4 +72,4 @@ def batch_norm(
     Returns:
         (N, C) in the dtype of ``rows``.
     """
-    return BatchNormFunction.apply(rows, weight, bias, padding, mean, variance, count, eps, groups, reduce)
+    return BatchNormFunction.apply(rows, weight, bias, padding, mean, second_moment, count, eps, groups, reduce)

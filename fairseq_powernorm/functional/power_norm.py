@@ -31,10 +31,11 @@ class PowerNormFunction(Function):
             measured += batch_square_mean, count
         ctx.save_for_backward(rows, weight, bias, padding, square_mean, *measured)
         ctx.projection, ctx.follow, ctx.settings, ctx.reduce = projection, follow, (eps, groups), reduce
+        ctx.norm = "power"
         return output
 
     @staticmethod
-    @first_derivative_only("power")
+    @first_derivative_only
     def backward(ctx, grad_output):
         """dX, dγ, dβ; hands on what ν is moved by."""
         rows, weight, bias, padding, square_mean, batch_square_mean, count = ctx.saved_tensors  # once: it may recompute

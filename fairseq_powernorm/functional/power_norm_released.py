@@ -7,44 +7,29 @@ padding gets a gradient; during warm-up ν enters the backward pass too; nothing
 finite.
 """
 
-from typing import NamedTuple
-
+import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from ..kernels.plain import at_least_float32, times
-from .affine import like, scale_and_shift
+from .affine import like
 from .second_derivative import first_derivative_only
-
-
-class ReleasedStatistics(NamedTuple):
-    """What one training forward pass of the release's PowerNorm goes by.
-
-    Attributes:
-        square_mean: d (C,) that the rows are divided by: ψ_B² in warm-up, later φ as it was before the call.
-        batch_square_mean: ψ_B² (C,) of these very rows.
-        tokens: the number of real tokens that ψ_B² was taken over, a scalar.
-    """
-
-    square_mean: Tensor
-    batch_square_mean: Tensor
-    tokens: Tensor
 
 
 class PowerNormReleasedFunction(Function):
     """Forward and the release's backward; see :func:`power_norm_released`."""
 
     @staticmethod
-    def forward(ctx, rows, weight, bias, statistics, accumulated, alpha, eps):
+    def forward(ctx, rows, weight, bias, square_mean, batch_square_mean, accumulated, alpha, eps):
         """Y, (N, C); keeps what the backward pass needs."""
-        forward_inverse_root = (statistics.square_mean + eps).rsqrt()
-        batch_inverse_root = (statistics.batch_square_mean + eps).rsqrt()
+        forward_inverse_root, batch_inverse_root = (square_mean + eps).rsqrt(), (batch_square_mean + eps).rsqrt()
         ctx.save_for_backward(rows, weight, bias, forward_inverse_root, batch_inverse_root)
-        ctx.accumulated, ctx.alpha = accumulated, alpha
-        return scale_and_shift(rows, times(weight, forward_inverse_root), bias)
+        ctx.accumulated, ctx.alpha, ctx.norm = accumulated, alpha, "power-released"
+        wide, scale = at_least_float32(rows), times(weight, forward_inverse_root)
+        return (wide * scale if bias is None else torch.addcmul(at_least_float32(bias), wide, scale)).to(rows.dtype)
 
     @staticmethod
-    @first_derivative_only("power-released")
+    @first_derivative_only
     def backward(ctx, grad_output):
         """dX, dγ, dβ; moves E."""
         rows, weight, bias, forward_inverse_root, batch_inverse_root = ctx.saved_tensors
@@ -54,14 +39,15 @@ class PowerNormReleasedFunction(Function):
         grad_rows = (projected * batch_inverse_root).to(rows.dtype)
         ctx.accumulated.add_((projected * normalized).mean(dim=0))
         grad_weight, grad_bias = (grad * normalized).sum(dim=0), grad.sum(dim=0)
-        return grad_rows, like(weight, grad_weight), like(bias, grad_bias), *[None] * 4
+        return grad_rows, like(weight, grad_weight), like(bias, grad_bias), *[None] * 5
 
 
 def power_norm_released(
     rows: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    statistics: ReleasedStatistics,
+    square_mean: Tensor,
+    batch_square_mean: Tensor,
     accumulated: Tensor,
     alpha: float,
     eps: float,
@@ -75,7 +61,8 @@ def power_norm_released(
         rows: x (N, C), after group scaling.
         weight: γ (C,), or None for 1.
         bias: β (C,), or None for 0.
-        statistics: d (ψ_B² in warm-up, later the running φ) and ψ_B².
+        square_mean: d (C,) that the rows are divided by: ψ_B² in warm-up, later φ as it was before the call.
+        batch_square_mean: ψ_B² (C,) of these very rows.
         accumulated: E (C,), read and then updated in place by the backward pass.
         alpha: decay of the backward pass, in [0, 1).
         eps: ε > 0.
@@ -83,4 +70,4 @@ def power_norm_released(
     Returns:
         (N, C) in the dtype of ``rows``.
     """
-    return PowerNormReleasedFunction.apply(rows, weight, bias, statistics, accumulated, alpha, eps)
+    return PowerNormReleasedFunction.apply(rows, weight, bias, square_mean, batch_square_mean, accumulated, alpha, eps)

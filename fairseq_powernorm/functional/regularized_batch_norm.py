@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..kernels.plain import zero_padding
-from .batch_moments import batch_moments
 from .group_scaling import scaled_rows
 from .reduction import Reduce, keep_local
 
@@ -75,6 +74,27 @@ PENALTIES: dict[str, Callable[[Moments], tuple[Tensor, Tensor]]] = {
 """By name, what takes the moments and gives the parts that the two weights multiply."""
 
 
+class BatchMomentsFunction(Function):
+    """μ_B and σ_B² (C,) that are known already, with their gradient by this rank's rows (N, C), which are constant at
+    padding: one collective in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, values, mean, variance, count, reduce):
+        """The moments as they were given."""
+        mean, variance = mean.view_as(mean), variance.view_as(variance)
+        ctx.save_for_backward(values, mean, count)
+        ctx.reduce = reduce
+        return mean, variance
+
+    @staticmethod
+    def backward(ctx, grad_mean, grad_variance):
+        """Each token has its share of the moments' gradients, those of all ranks; in operators that can be
+        differentiated again."""
+        values, mean, count = ctx.saved_tensors
+        grad_mean, grad_variance = (total / count.clamp(min=1) for total in ctx.reduce([grad_mean, grad_variance]))
+        return grad_mean + 2 * grad_variance * (values - mean), None, None, None, None
+
+
 def regularized_batch_norm(
     rows: Tensor,
     padding: Tensor | None,
@@ -88,20 +108,14 @@ def regularized_batch_norm(
     """Z = (s − μ_B)/√max(σ_B², ε) with its exact gradient; a channel below ε passes none through σ_B².
 
     Args:
-        rows: x (..., C). s is x, or with group scaling the scaled x.
-        padding: a bool for each row, True at padding, or None.
-        mean: μ_B (C,) of these very rows.
-        variance: σ_B² (C,), biased.
-        count: the number of real tokens (of all ranks), a scalar.
-        eps: ε > 0.
-        groups: G ≥ 0 groups of channels that each token is scaled by first; 0 leaves it out.
-        reduce: sums over ranks.
+        rows, padding, mean, count, eps, groups, reduce: as in :func:`~.batch_norm.batch_norm`.
+        variance: σ_B² (C,), biased, of these very rows.
 
     Returns:
         Z (N, C), 0 at padding, and μ_B and σ_B² with their gradients by x; float32 or wider.
     """
     scaled = scaled_rows(rows, padding, groups, eps)
-    batch_mean, batch_var = batch_moments(scaled, mean, variance, count, reduce)
+    batch_mean, batch_var = BatchMomentsFunction.apply(scaled, mean, variance, count, reduce)
     normalized = (scaled - batch_mean) * batch_var.clamp(min=eps).rsqrt()
     return zero_padding(normalized, padding), batch_mean, batch_var
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..kernels.plain import count_tokens, real_values, times, zero_padding
-from .group_scaling import group_scaling
+from .group_scaling import scaled_rows
 from .reduction import Reduce
 
 
@@ -20,9 +20,7 @@ def normalize_by_batch(
     rows: Tensor, padding: Tensor | None, eps: float, groups: int, centred: bool, reduce: Reduce
 ) -> Tensor:
     """X̂ (N, C) of batch (``centred``) or pn-v, 0 at padding, as plain operators from the rows on."""
-    scaled = real_values(rows, padding)
-    if groups:
-        scaled = group_scaling(scaled, groups, eps)
+    scaled = scaled_rows(rows, padding, groups, eps)
     sums, count = reduce([scaled.sum(dim=0), count_tokens(rows, padding)])
     tokens = count.clamp(min=1)
     if centred:
@@ -84,25 +82,22 @@ class _NoSecondDerivative(Function):
         raise RuntimeError(ctx.reason)
 
 
-def first_derivative_only(norm: str | None = None) -> Callable[[Callable], Callable]:
+def first_derivative_only(backward: Callable) -> Callable:
     """Decorates the ``backward`` of a Function whose gradient is approximate: differentiating it raises
-    ``RuntimeError``, which names the norm; where it is not given it is ``ctx.norm``.
+    ``RuntimeError``, which names the norm, ``ctx.norm``.
 
     torch's ``once_differentiable`` does so without naming the norm, and not at all where dY is constant.
     """
 
-    def decorate(backward: Callable) -> Callable:
-        @functools.wraps(backward)
-        def guarded(ctx, *grads):
-            if not torch.is_grad_enabled():
-                return backward(ctx, *grads)
-            with torch.no_grad():
-                found = backward(ctx, *grads)
-            gradients = [gradient.detach().requires_grad_() for gradient in found if gradient is not None]
-            reason = f"the backward pass of {norm or ctx.norm} is an approximation: it has no second derivative"
-            refusing = iter(_NoSecondDerivative.apply(reason, *gradients))
-            return tuple(None if gradient is None else next(refusing) for gradient in found)
+    @functools.wraps(backward)
+    def guarded(ctx, *grads):
+        if not torch.is_grad_enabled():
+            return backward(ctx, *grads)
+        with torch.no_grad():
+            found = backward(ctx, *grads)
+        gradients = [gradient.detach().requires_grad_() for gradient in found if gradient is not None]
+        reason = f"the backward pass of {ctx.norm} is an approximation: it has no second derivative"
+        refusing = iter(_NoSecondDerivative.apply(reason, *gradients))
+        return tuple(None if gradient is None else next(refusing) for gradient in found)
 
-        return guarded
-
-    return decorate
+    return guarded

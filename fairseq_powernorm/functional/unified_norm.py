@@ -108,7 +108,7 @@ class UnifiedNormFunction(Function):
         return normalize(rows, padding, None, divisor, weight, bias, eps, groups)[0]
 
     @staticmethod
-    @first_derivative_only()
+    @first_derivative_only
     def backward(ctx, grad_output):
         """dX, dγ, dβ; hands on what ν is moved by."""
         rows, weight, bias, padding, divisor, ratio, count = ctx.saved_tensors
@@ -141,18 +141,12 @@ def unified_norm(
     dγ = Σ dY ⊙ r ⊙ Z. s is x, or with group scaling the scaled x, whose gradient follows.
 
     Args:
-        rows: x (..., C).
-        weight: γ (C,), or None for 1.
-        bias: β (C,), or None for 0.
-        padding: a bool for each row, True at padding, or None.
+        rows, weight, bias, padding, eps, groups, reduce: as in :func:`~.batch_norm.batch_norm`.
         divisor: d (C,).
         ratio: r (C,).
         count: the number of tokens (of all ranks) that Λ is a mean over, a scalar.
         norm: the norm's name, for an error.
         follow: what moves ν, and gives p.
-        eps: ε > 0.
-        groups: G ≥ 0 groups of channels that each token is scaled by first; 0 leaves it out.
-        reduce: sums over ranks.
 
     Returns:
         (..., C) in the dtype of ``rows``.

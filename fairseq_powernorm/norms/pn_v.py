@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ..functional import reference
 from ..functional.affine import normalize_by_constants
+from ..functional.batch_norm import batch_norm
 from ..functional.moments import square_mean
-from ..functional.pn_v import pn_v
 from ..functional.reduction import Reduce, keep_local
 from .batch_statistics import BatchStatisticsNorm
 from .declaration import Declaration, Statistic
@@ -47,7 +47,6 @@ class PNV(SquareMeanNorm):
         color="#56B4E9",
         source="Shen et al. 2020, Definition 1",
         training="X̂ = x/√(ψ_B² + ε)",
-        gradient="exact",
         evaluation="running ψ²",
         reference=reference.pn_v,
         auto_group_scaling="heads",
@@ -55,8 +54,8 @@ class PNV(SquareMeanNorm):
 
     def normalize(self, rows: Tensor, padding: Tensor | None, batch_square_mean: Tensor, count: Tensor) -> Tensor:
         """The training forward pass, differentiable."""
-        return pn_v(
-            *(rows, self.weight, self.bias, padding, batch_square_mean, count, self.eps),
+        return batch_norm(
+            *(rows, self.weight, self.bias, padding, None, batch_square_mean, count, self.eps),
             groups=self.group_scaling,
             reduce=self.reduce,
         )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..functional.group_scaling import group_scaling
 from ..functional.moments import square_mean
-from ..functional.power_norm_released import ReleasedStatistics, power_norm_released
+from ..functional.power_norm_released import power_norm_released
 from .declaration import Declaration, Statistic
 from .pn_v import SquareMeanNorm
 from .recomputation import backward_running
@@ -64,17 +64,12 @@ class PowerNormReleased(SquareMeanNorm):
         group_scaling: int = 0,
         **options: Unpack[ModuleOptions],
     ):
-        """Args:
-            channels: C ≥ 1.
-            eps: ε > 0.
+        """Args and errors as in :class:`BatchStatisticsNorm`, but for ``sync``, and in addition:
+
+        Args:
             alpha_fwd: decay of φ in [0, 1), per training forward pass.
             alpha_bwd: decay of the backward pass in [0, 1).
             warmup_updates: W ≥ 0, in training forward calls of this module.
-            group_scaling: G ≥ 0 groups of channels, G dividing C, that each token is scaled by first; 0 leaves it out.
-            **options: see :class:`ModuleOptions`.
-
-        Raises:
-            ValueError: a value outside its range.
         """
         super().__init__(channels, eps, alpha_fwd, group_scaling, **options)
         check_decay("alpha_bwd", alpha_bwd)
@@ -110,8 +105,7 @@ class PowerNormReleased(SquareMeanNorm):
     def normalize(self, rows: Tensor, padding: Tensor | None, *observed: Tensor) -> Tensor:
         """The training forward pass, differentiable."""
         return power_norm_released(
-            *(rows, self.weight, self.bias, ReleasedStatistics(*observed), self.accumulated_projection),
-            *(self.alpha_bwd, self.eps),
+            *(rows, self.weight, self.bias, *observed[:2], self.accumulated_projection, self.alpha_bwd, self.eps)
         )
 
     def extra_repr(self) -> str:

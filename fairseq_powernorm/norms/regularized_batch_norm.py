@@ -24,8 +24,6 @@ class RegularizedBatchNorm(BatchNorm):
     over tokens: ``loss + norm_penalty(model)``. fairseq's trainer does so. It reaches x, but neither γ nor β.
 
     Attributes:
-        running_mean: μ (C,), starts at 0.
-        running_var: σ² (C,), starts at 1.
         penalty: of the last training pass, a scalar; None before, and once :func:`norm_penalty` has taken it.
     """
 
@@ -35,7 +33,6 @@ class RegularizedBatchNorm(BatchNorm):
         color="#332288",
         source="Wang et al. 2022",
         training="(x − μ_B)/√max(σ_B², ε), and a penalty on μ − μ_B and σ² − σ_B²",
-        gradient="exact",
         evaluation="running μ, σ²",
         reference=reference_rivals.regularized_batch_norm,
     )
@@ -60,19 +57,12 @@ class RegularizedBatchNorm(BatchNorm):
         variance_weight: float = 0.01,
         **options: Unpack[ModuleOptions],
     ):
-        """Args:
-            channels: C ≥ 1.
-            eps: ε > 0.
-            alpha_fwd: decay of μ and σ² in [0, 1), per update.
-            group_scaling: G ≥ 0 groups of channels, G dividing C, that each token is scaled by first; 0 leaves it out.
-            sync: statistics over all ranks of the process group.
+        """Args and errors as in :class:`BatchNorm`, and in addition:
+
+        Args:
             penalty: a name of :data:`~fairseq_powernorm.functional.regularized_batch_norm.PENALTIES`.
             mean_weight: λ₁ ≥ 0, of the part on the mean.
             variance_weight: λ₂ ≥ 0, of the part on the variance.
-            **options: see :class:`ModuleOptions`.
-
-        Raises:
-            ValueError: a value outside its range.
         """
         super().__init__(channels, eps, alpha_fwd, group_scaling, sync, **options)
         self.take_settings(penalty=penalty, mean_weight=mean_weight, variance_weight=variance_weight)
