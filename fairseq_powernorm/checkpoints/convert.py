@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..files import refuse_to_overwrite, run_command_line
 from ..flags.norms import DEFAULTS, LANGUAGE_MODEL_SITES
-from .io import Checkpoint, model_flags, save_checkpoint
-from .legacy_format import Meter, load_any_format
+from .io import Checkpoint, load_checkpoint, model_flags, save_checkpoint, with_model_flags
 from .model_layout import RELEASED_BUFFERS, check_names, modernize
 
 logger = logging.getLogger(__name__)
@@ -181,6 +182,17 @@ def our_flags(flags: Mapping, norms: Mapping[str, Mapping[str, str]]) -> dict[st
     return {**kept, **norm_flags(norms, flags), "arch": architecture, "_name": architecture}
 
 
+class Meter:
+    """Takes the values of the meters that fairseq 0.8 pickled into ``extra_state``, and runs no code."""
+
+
+METERS: list[Any] = [
+    (Meter, f"fairseq.{module}.{name}")
+    for module in ("meters", "logging.meters")
+    for name in ("AverageMeter", "TimeMeter", "StopwatchMeter")
+]
+
+
 def holds_meter(value: Any) -> bool:
     """Whether a meter of fairseq 0.8 is anywhere in a value."""
     if isinstance(value, Mapping):
@@ -209,14 +221,9 @@ def convert_state(state: Checkpoint, file_name: str) -> Checkpoint:
     given = {name: chosen[name] for name in norm_flags(norms, flags) if chosen[name] not in (None, False)}
     logger.info("its norms here: %s", " ".join(f"--{name.replace('_', '-')} {given[name]}" for name in given))
 
-    kept = {name: value for name, value in state.items() if name not in ("last_optimizer_state", "optimizer")}
-    if len(kept) < len(state):
+    kept = with_model_flags(state, chosen)
+    if not set(state) <= set(kept):
         logger.info("the optimizer state is dropped; train on with --finetune-from-model or --reset-optimizer")
-    if state.get("args") is not None:
-        # fairseq makes its cfg of these whenever it loads them; a cfg of another model would stand in the way.
-        kept.update(args=argparse.Namespace(**chosen), cfg=None)
-    else:
-        kept["cfg"] = {**state["cfg"], "model": argparse.Namespace(**chosen)}
     history = state.get("optimizer_history") or [{"optimizer_name": None, "lr_scheduler_state": {}, "num_updates": 0}]
     kept["optimizer_history"] = [{k: v for k, v in entry.items() if k != "optimizer"} for entry in history]
     extra_state = {k: v for k, v in (state.get("extra_state") or {}).items() if not holds_meter(v)}
@@ -239,7 +246,8 @@ def convert_checkpoint(path: str | Path) -> Checkpoint:
         ValueError: a bad file, one of another kind, or a model that ours cannot represent; the message names the flag.
     """
     path = Path(path)
-    state = load_any_format(path)
+    with torch.serialization.safe_globals(METERS):
+        state = load_checkpoint(path)
     try:
         return convert_state(state, path.name)
     except ValueError as error:

@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..files import refuse_folder, refuse_to_overwrite, run_command_line
+from ..files import refuse_to_overwrite, run_command_line
 from ..flags.norms import SITES, channels_of, stack_spec, stacks_of
 from ..norms.batch_statistics import BatchStatisticsNorm
 from ..norms.registry import FOLDED, build_from_spec
 from ..norms.spec import NormSpec
-from .io import Checkpoint, load_checkpoint, model_flags, save_checkpoint
+from .io import Checkpoint, load_checkpoint, model_flags, save_checkpoint, with_model_flags
 from .model_layout import MODULE_OF_SITE
 
 logger = logging.getLogger(__name__)
@@ -206,13 +206,7 @@ def fold_state(state: Checkpoint) -> Checkpoint:
         raise ValueError("is folded already: it has no norm left that can be folded")
     if not folded:
         raise ValueError("it has no norm that can be folded")
-    chosen = argparse.Namespace(**{**vars(flags), **dict.fromkeys(folded, FOLDED)})
-    kept = {name: value for name, value in state.items() if name not in ("last_optimizer_state", "optimizer")}
-    if state.get("args") is not None:
-        kept["args"] = chosen
-    else:
-        kept["cfg"] = {**state["cfg"], "model": chosen}
-    return {**kept, "model": model}
+    return {**with_model_flags(state, {**vars(flags), **dict.fromkeys(folded, FOLDED)}), "model": model}
 
 
 def fold_checkpoint(path: str | Path) -> Checkpoint:
@@ -229,7 +223,6 @@ def fold_checkpoint(path: str | Path) -> Checkpoint:
         FileNotFoundError, IsADirectoryError: no such checkpoint, or a folder.
         ValueError: a bad file, one of another kind, one with nothing to fold, or one that is folded already.
     """
-    refuse_folder(path)
     state = load_checkpoint(path)
     try:
         return fold_state(state)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
-from ..files import atomic_write, refuse_to_overwrite
+from ..files import atomic_write, refuse_folder, refuse_to_overwrite
 from .damage import find_damage, is_archive, is_legacy
 from .safe_globals import allow_checkpoint_classes
 
@@ -41,7 +41,8 @@ def load_checkpoint(path: str | Path, mmap: bool = False) -> Checkpoint:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such checkpoint")
-    archive = is_archive(path)  # opens it: what the system says of a folder or a missing permission comes first
+    refuse_folder(path)
+    archive = is_archive(path)  # opens it: what the system says of a missing permission comes first
     if not archive and not is_legacy(path):
         if (damage := find_damage(path)) is not None:
             raise DamagedCheckpoint(f"{path}: {damage}")
@@ -101,6 +102,16 @@ def save_checkpoint(state: Checkpoint, path: str | Path, force: bool = False) ->
             torch.save(state, stream)
         except RuntimeError as error:  # how torch's zip writer reports a full disk
             raise OSError(f"{path}: cannot write ({str(error).splitlines()[0]})") from None
+
+
+def with_model_flags(state: Checkpoint, flags: dict[str, Any]) -> Checkpoint:
+    """The checkpoint with other flags of its model, without its optimizer state."""
+    kept = {name: value for name, value in state.items() if name not in ("last_optimizer_state", "optimizer")}
+    chosen = argparse.Namespace(**flags)
+    if state.get("args") is not None:
+        # fairseq makes its cfg of these whenever it loads them; a cfg of another model would stand in the way.
+        return {**kept, "args": chosen, "cfg": None}
+    return {**kept, "cfg": {**state["cfg"], "model": chosen}}
 
 
 def number_of_updates(state: Checkpoint) -> int:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from ..checkpoints.fold import folded_sites
 from ..checkpoints.io import Checkpoint, load_checkpoint, save_checkpoint
-from ..files import refuse_folder, refuse_to_overwrite, run_command_line
+from ..files import refuse_to_overwrite, run_command_line
 from ..norms.distributed import sum_over_ranks
 from ..norms.recalibration import gather_statistics, norms_with_statistics
 from .statistics_changes import log_changes
@@ -205,7 +205,6 @@ def recalibrate_checkpoint(
         if value < 1:
             raise ValueError(f"expected {name} >= 1, got {value}")
     path, device = Path(checkpoint_path), choose_device(cpu)
-    refuse_folder(path)
     state = load_checkpoint(path)
     if folded := folded_sites(state):
         raise ValueError(
