@@ -116,7 +116,8 @@ def initialize(model: Any, scheme: Scheme, trainable_omega: bool = False) -> Non
             if scheme.connection is not None:
                 channels = layer.embed_dim if trainable_omega else None
                 make = functools.partial(scheme.connection, stack, depth, channels)
-                layer.residual = connections(layer, make, scheme.shared_connection)
+                shared, branches = scheme.shared_connection, branches_of(layer)
+                layer.residual = make() if shared else nn.ModuleDict({branch: make() for branch in branches})
     if scheme.shifts:
         for stack, end in zip(STACKS, (ShiftAndScale, Shift), strict=True):
             part = getattr(model, stack, None)
@@ -126,8 +127,3 @@ def initialize(model: Any, scheme: Scheme, trainable_omega: bool = False) -> Non
         scale_embeddings(model, scheme.embedding_gain, depth)
     if scheme.zero_output:
         zero_output_projection(model)
-
-
-def connections(layer: Any, make: Callable[[], nn.Module], shared: bool) -> nn.Module:
-    """The residual connections of a layer: one for each branch by name, or one for all."""
-    return make() if shared else nn.ModuleDict({branch: make() for branch in branches_of(layer)})
