@@ -38,6 +38,11 @@ def plain(cfg: Any, **options: Any) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, **options))
 
 
+def as_namespace(args: Any) -> argparse.Namespace:
+    """The flags that a model is built by: fairseq-train's as they are, or the group of fairseq-hydra-train."""
+    return argparse.Namespace(**plain(args)) if OmegaConf.is_config(args) else args
+
+
 def as_command_line(
     model: type[BaseFairseqModel], cfg: DictConfig, others: Sequence[str] = OTHER_GROUPS
 ) -> argparse.Namespace:

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import logging
-from typing import Any, cast
 
 import torch
 from fairseq import utils
@@ -12,7 +11,6 @@ from fairseq.models import FairseqLanguageModel, register_model
 from fairseq.models.transformer import Embedding, TransformerConfig
 from fairseq.models.transformer_lm import DEFAULT_MAX_TARGET_POSITIONS, TransformerLanguageModelConfig
 from fairseq.modules import AdaptiveInput, CharacterTokenEmbedder
-from omegaconf import OmegaConf
 from torch import nn
 
 from ..flags.initialization import add_init_flags, initialize_by_flags
@@ -22,6 +20,7 @@ from ..kernels.operators import describe
 from ..norms.registry import describe_stack
 from .decoder import PowerNormTransformerDecoder
 from .fairseq_patches.plain_settings import plain_value
+from .hydra_flags import as_namespace
 
 logger = logging.getLogger(__name__)
 
@@ -123,8 +122,7 @@ class PowerNormLanguageModel(FairseqLanguageModel):
             FlagError: flags that contradict each other or the dictionary.
             ValueError: ``FAIRSEQ_POWERNORM_KERNELS`` asks for what there is not.
         """
-        if OmegaConf.is_config(args):  # fairseq-hydra-train's, see hydra_flags
-            args = argparse.Namespace(**cast(dict[str, Any], OmegaConf.to_container(args, resolve=True)))
+        args = as_namespace(args)
         if args.decoder_layers_to_keep:
             args.decoder_layers = len(args.decoder_layers_to_keep.split(","))
         if getattr(args, "max_target_positions", None) is None:

@@ -1,14 +1,11 @@
 """The model that ``--arch powernorm_…`` builds."""
 
-import argparse
 import logging
-from typing import Any, cast
 
 import torch
 from fairseq.models import register_model
 from fairseq.models.transformer import TransformerConfig
 from fairseq.models.transformer.transformer_legacy import TransformerModel
-from omegaconf import OmegaConf
 from torch import nn
 
 from ..flags.initialization import add_init_flags, initialize_by_flags
@@ -17,6 +14,7 @@ from ..kernels.operators import describe
 from ..norms.registry import describe_stack
 from .decoder import PowerNormTransformerDecoder
 from .encoder import PowerNormTransformerEncoder
+from .hydra_flags import as_namespace
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +49,7 @@ class PowerNormTransformerModel(TransformerModel):
         Raises:
             ValueError: ``FAIRSEQ_POWERNORM_KERNELS`` asks for what there is not.
         """
-        if OmegaConf.is_config(args):  # fairseq-hydra-train's, see hydra_flags
-            args = argparse.Namespace(**cast(dict[str, Any], OmegaConf.to_container(args, resolve=True)))
+        args = as_namespace(args)
         device_type = "cuda" if torch.cuda.is_available() and not getattr(args, "cpu", False) else "cpu"
         for stack in ("encoder", "decoder"):
             logger.info("norms of the %s: %s", stack, describe_stack(stack_spec(args, stack)))
