@@ -10,14 +10,6 @@ from .hydra_flags import as_command_line
 from .model import MODEL_NAME, PowerNormTransformerModel
 from .norm_flags_of_checkpoints import inherit_norm_flags
 
-SIZES = {
-    # name: (channels, feed-forward, heads, layers a stack, dropout)
-    "powernorm_iwslt_de_en": (512, 1024, 4, 6, 0.3),
-    "powernorm_wmt_en_de": (512, 2048, 8, 6, 0.1),
-    "powernorm_wmt_en_de_big": (1024, 4096, 16, 6, 0.3),
-    "powernorm_tiny": (128, 256, 4, 3, 0.2),
-}
-
 
 def set_default(args, name: str, value) -> None:
     """Sets an attribute that the command line has left open."""
@@ -61,22 +53,22 @@ def preset(args, channels: int, ffn: int, heads: int, layers: int, dropout: floa
 @register_model_architecture(MODEL_NAME, "powernorm_iwslt_de_en")
 def powernorm_iwslt_de_en(args) -> None:
     """The IWSLT14 De-En model: 512/1024/4 heads, 6+6 layers, dropout 0.3."""
-    preset(args, *SIZES["powernorm_iwslt_de_en"])
+    preset(args, channels=512, ffn=1024, heads=4, layers=6, dropout=0.3)
 
 
 @register_model_architecture(MODEL_NAME, "powernorm_wmt_en_de")
 def powernorm_wmt_en_de(args) -> None:
     """The WMT14 En-De base model: 512/2048/8 heads, 6+6 layers, dropout 0.1."""
-    preset(args, *SIZES["powernorm_wmt_en_de"])
+    preset(args, channels=512, ffn=2048, heads=8, layers=6, dropout=0.1)
 
 
 @register_model_architecture(MODEL_NAME, "powernorm_wmt_en_de_big")
 def powernorm_wmt_en_de_big(args) -> None:
     """The WMT14 En-De big model of the paper: 1024/4096/16 heads, 6+6 layers, dropout 0.3."""
-    preset(args, *SIZES["powernorm_wmt_en_de_big"])
+    preset(args, channels=1024, ffn=4096, heads=16, layers=6, dropout=0.3)
 
 
 @register_model_architecture(MODEL_NAME, "powernorm_tiny")
 def powernorm_tiny(args) -> None:
     """A model for two CPU cores: 128/256/4 heads, 3+3 layers, dropout 0.2."""
-    preset(args, *SIZES["powernorm_tiny"])
+    preset(args, channels=128, ffn=256, heads=4, layers=3, dropout=0.2)

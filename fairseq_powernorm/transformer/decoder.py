@@ -10,33 +10,21 @@ from ..norms.spec import StackSpec
 from ..norms.token_norm import hand_padding_mask
 from .decoder_layer import PowerNormTransformerDecoderLayer
 from .layer_wrappers import wrap_layer
-from .norm_placement import build_layer_norms
 
 
 class PowerNormTransformerDecoder(TransformerDecoderBase):
     """A stock decoder with given norms; ``layer_norm``, the output norm, exists in pre-norm only."""
 
-    def __init__(
-        self,
-        cfg,
-        dictionary,
-        embed_tokens: nn.Module,
-        spec: StackSpec,
-        no_encoder_attn: bool = False,
-        output_projection: nn.Module | None = None,
-    ):
+    def __init__(self, cfg, dictionary, embed_tokens: nn.Module, spec: StackSpec, no_encoder_attn: bool = False):
         """Args:
         cfg: fairseq's TransformerConfig.
         dictionary: the target language's dictionary.
         embed_tokens: the input embedding.
         spec: the norms of the four sites.
         no_encoder_attn: build no cross-attention.
-        output_projection: instead of the one that the stock decoder builds.
         """
         self.spec, self.layers_built = spec, 0  # before super().__init__, which builds the layers
-        super().__init__(
-            cfg, dictionary, embed_tokens, no_encoder_attn=no_encoder_attn, output_projection=output_projection
-        )
+        super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn=no_encoder_attn)
         if self.layer_norm is not None:
             assert spec.output is not None
             self.layer_norm: nn.Module | None = build_from_spec(spec.output, cfg.decoder.embed_dim)
@@ -44,17 +32,15 @@ class PowerNormTransformerDecoder(TransformerDecoderBase):
     def build_decoder_layer(self, cfg, no_encoder_attn: bool = False) -> nn.Module:
         """Builds one layer with norms of its own."""
         self.layers_built += 1
-        norms = build_layer_norms(self.spec, cfg, cfg.decoder, self.layers_built)
-        return wrap_layer(PowerNormTransformerDecoderLayer(cfg, norms, no_encoder_attn=no_encoder_attn), cfg)
+        return wrap_layer(PowerNormTransformerDecoderLayer(cfg, self.spec, self.layers_built, no_encoder_attn), cfg)
 
     def extract_features_scriptable(
         self,
         prev_output_tokens: Tensor,
         encoder_out: dict[str, list[Tensor]] | None,
         incremental_state: dict[str, dict[str, Tensor | None]] | None = None,
-        full_context_alignment: bool = False,
-        alignment_layer: int | None = None,
-        alignment_heads: int | None = None,
+        *others,
+        **options,
     ) -> tuple[Tensor, dict[str, Any]]:
         """As the stock decoder: prev_output_tokens (B, T) → features (B, T, C) and a dictionary."""
         padding_mask = prev_output_tokens.eq(self.padding_idx)
@@ -62,10 +48,5 @@ class PowerNormTransformerDecoder(TransformerDecoderBase):
             padding_mask = padding_mask[:, -1:]  # the stock decoder feeds the last position only
         with hand_padding_mask(padding_mask, self.layer_norm):
             return super().extract_features_scriptable(
-                prev_output_tokens,
-                encoder_out,
-                incremental_state,
-                full_context_alignment,
-                alignment_layer,
-                alignment_heads,
+                prev_output_tokens, encoder_out, incremental_state, *others, **options
             )

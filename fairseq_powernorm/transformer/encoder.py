@@ -8,22 +8,20 @@ from ..norms.spec import StackSpec
 from ..norms.token_norm import hand_padding_mask
 from .encoder_layer import PowerNormTransformerEncoderLayer
 from .layer_wrappers import wrap_layer
-from .norm_placement import build_layer_norms
 
 
 class PowerNormTransformerEncoder(TransformerEncoderBase):
     """A stock encoder with given norms; ``layer_norm``, the output norm, exists in pre-norm only."""
 
-    def __init__(self, cfg, dictionary, embed_tokens: nn.Embedding, spec: StackSpec, return_fc: bool = False):
+    def __init__(self, cfg, dictionary, embed_tokens: nn.Embedding, spec: StackSpec):
         """Args:
         cfg: fairseq's TransformerConfig.
         dictionary: the source language's dictionary.
         embed_tokens: embedding of ``cfg.encoder.embed_dim`` channels.
         spec: the norms of the three sites.
-        return_fc: also return the feed-forward blocks' results.
         """
         self.spec, self.layers_built = spec, 0  # before super().__init__, which builds the layers
-        super().__init__(cfg, dictionary, embed_tokens, return_fc=return_fc)
+        super().__init__(cfg, dictionary, embed_tokens)
         if self.layer_norm is not None:
             assert spec.output is not None
             self.layer_norm: nn.Module | None = build_from_spec(spec.output, embed_tokens.embedding_dim)
@@ -31,8 +29,7 @@ class PowerNormTransformerEncoder(TransformerEncoderBase):
     def build_encoder_layer(self, cfg) -> nn.Module:
         """Builds one layer with norms of its own."""
         self.layers_built += 1
-        norms = build_layer_norms(self.spec, cfg, cfg.encoder, self.layers_built)
-        return wrap_layer(PowerNormTransformerEncoderLayer(cfg, norms, return_fc=self.return_fc), cfg)
+        return wrap_layer(PowerNormTransformerEncoderLayer(cfg, self.spec, self.layers_built), cfg)
 
     def forward_scriptable(
         self,
