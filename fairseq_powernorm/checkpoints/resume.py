@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..flags.values import FlagError
 from .damage import find_damage
 from .io import DamagedCheckpoint, load_checkpoint, number_of_updates
 from .select import EPOCH_NAME, sort_by_number
@@ -28,14 +29,8 @@ PATIENCE = "powernorm_patience"
 """Where a checkpoint's ``extra_state`` has the state of early stopping."""
 
 
-class CannotResume(ValueError, SystemExit):
-    """A checkpoint that a training would continue from, and that cannot be read. Caught or not, it is a
-    ``ValueError``; a command that nobody guards, such as plain ``fairseq-train``, ends with its one line and exit
-    status 1 rather than with a traceback (Python treats ``SystemExit`` so)."""
-
-    def __init__(self, message: str):
-        super().__init__(message)
-        self.code = f"fairseq_powernorm: error: {message}"
+class CannotResume(FlagError):
+    """A checkpoint that a training would continue from, and that cannot be read."""
 
 
 @dataclass(frozen=True)

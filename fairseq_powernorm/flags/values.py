@@ -12,8 +12,9 @@ setting: its authors' share of the training."""
 
 
 class FlagError(ValueError, SystemExit):
-    """A flag that contradicts another one. Caught or not, it is a ``ValueError``; a command that nobody guards ends
-    with its one line and exit status 1 rather than with a traceback (Python treats ``SystemExit`` so)."""
+    """A flag that contradicts another one, or asks for what there is not. Caught or not, it is a ``ValueError``; a
+    command that nobody guards, such as plain ``fairseq-train``, ends with its one line and exit status 1 rather than
+    with a traceback (Python treats ``SystemExit`` so)."""
 
     def __init__(self, message: str):
         super().__init__(message)
