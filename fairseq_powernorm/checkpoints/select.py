@@ -31,11 +31,8 @@ def select_last(names: Iterable[str], count: int, by: Order = "epoch") -> list[s
     if by not in patterns:
         raise ValueError(f"expected by = epoch or update, got {by!r}")
     names, other = list(names), "update" if by == "epoch" else "epoch"
-    hint = (
-        ""
-        if (others := len(sort_by_number(names, patterns[other]))) < max(count, 1)
-        else f"; by {other} there are {others}"
-    )
+    others = len(sort_by_number(names, patterns[other]))
+    hint = f"; by {other} there are {others}" if others >= max(count, 1) else ""
     return take(sort_by_number(names, patterns[by])[-count:] if count > 0 else [], count, f"last {count} by {by}", hint)
 
 

@@ -61,10 +61,9 @@ class Setting:
     def check(self, name: str, value: Any) -> None:
         """Raises ``ValueError`` unless ``value`` is allowed; ``name`` is what the message calls it."""
         kinds = (int, float) if self.kind is float else self.kind
-        if not isinstance(value, kinds) or (isinstance(value, bool) and self.kind is not bool):
+        of_kind = isinstance(value, kinds) and (self.kind is bool or not isinstance(value, bool))
+        if not (of_kind and self.accepts(value)):
             raise ValueError(f"expected {name} to be {self.expected}, got {value!r}")
-        if not self.accepts(value):
-            raise ValueError(f"expected {name} to be {self.expected}, got {value}")
 
 
 def whole_number(help: str, minimum: int = 0, **further: Any) -> Setting:

@@ -102,11 +102,6 @@ class PowerNormLanguageModel(FairseqLanguageModel):
     takes_init_flags = True
 
     @classmethod
-    def hub_models(cls) -> dict[str, str]:
-        """No trained models to download."""
-        return {}
-
-    @classmethod
     def add_args(cls, parser) -> None:
         """Adds the stock language model's flags, the norms' and the initializations'."""
         gen_parser_from_dataclass(parser, TransformerLanguageModelConfig(), delete_default=True)

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from ..checkpoints.fold import folded_sites
 from ..checkpoints.io import Checkpoint, load_checkpoint, save_checkpoint
 from ..files import refuse_to_overwrite, run_command_line
-from ..norms.distributed import sum_over_ranks
+from ..norms.distributed import number_of_ranks, sum_over_ranks
 from ..norms.recalibration import gather_statistics, norms_with_statistics
 from .statistics_changes import log_changes
 
@@ -44,9 +44,8 @@ def choose_device(cpu: bool) -> torch.device:
 
 def rank_and_ranks() -> tuple[int, int]:
     """This process's rank and the number of ranks; (0, 1) without a process group."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return 0, 1
-    return dist.get_rank(), dist.get_world_size()
+    ranks = number_of_ranks()
+    return dist.get_rank() if ranks > 1 else 0, ranks
 
 
 def check_dictionary(path: Path, data: str, model: dict[str, Tensor], task) -> None:
