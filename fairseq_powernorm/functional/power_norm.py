@@ -79,19 +79,13 @@ def power_norm(
     LayerNorm's are; only the warm-up's backward pass reads them twice.
 
     Args:
-        rows: x (N, C).
-        weight: γ (C,), or None for 1.
-        bias: β (C,), or None for 0.
-        padding: (N, 1), True at padding, or None. Rows of padding come out as β and get a gradient of 0.
+        rows, weight, bias, padding, eps, groups, reduce: as in :func:`~.batch_norm.batch_norm`.
         square_mean: ψ² (C,) to divide by: ψ²_{t−1}, or ψ_B² during warm-up. Must not be moved before the backward pass.
         projection: ν_{t−1} (C,), read by the backward pass, before ``follow`` is called; None during warm-up, when
             ``square_mean`` is the batch's own ψ_B².
         follow: what moves ν.
-        eps: ε > 0.
         measured: ψ_B² and the number of real tokens where they are known already (warm-up, recomputation); None to
             take them in this pass.
-        groups: G ≥ 0 groups of channels that each token is scaled by first; 0 leaves it out.
-        reduce: sums over ranks.
 
     Returns:
         Y (N, C) in the dtype of ``rows``, ψ_B² (C,) and the number of real tokens that it is over, a scalar.

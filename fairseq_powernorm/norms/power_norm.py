@@ -60,18 +60,12 @@ class PowerNorm(SquareMeanNorm):
         sync: bool = False,
         **options: Unpack[ModuleOptions],
     ):
-        """Args:
-            channels: C ≥ 1.
-            eps: ε > 0.
+        """Args and errors as in :class:`BatchStatisticsNorm`, and in addition:
+
+        Args:
             alpha_fwd: decay of ψ² in [0, 1), per update (per training forward pass outside of ``one_update``).
             alpha_bwd: decay of ν in [0, 1), per update (per backward pass outside of ``one_update``).
             warmup_updates: optimizer updates ≥ 0 during which the batch's own ψ_B is used.
-            group_scaling: G ≥ 0 groups of channels, G dividing C, that each token is scaled by first; 0 leaves it out.
-            sync: statistics over all ranks of the process group.
-            **options: see :class:`ModuleOptions`.
-
-        Raises:
-            ValueError: a value outside its range.
         """
         super().__init__(channels, eps, alpha_fwd, group_scaling, sync, **options)
         check_decay("alpha_bwd", alpha_bwd)
