@@ -102,10 +102,13 @@ class PowerNormReleased(SquareMeanNorm):
         self.running_square_mean.copy_(torch.where(counted > 0, updated, self.running_square_mean))
         return previous, batch_square_mean, count
 
-    def normalize(self, rows: Tensor, padding: Tensor | None, *observed: Tensor) -> Tensor:
+    def normalize(
+        self, rows: Tensor, padding: Tensor | None, divisor: Tensor, batch_square_mean: Tensor, count: Tensor
+    ) -> Tensor:
         """The training forward pass, differentiable."""
         return power_norm_released(
-            *(rows, self.weight, self.bias, *observed[:2], self.accumulated_projection, self.alpha_bwd, self.eps)
+            *(rows, self.weight, self.bias, divisor, batch_square_mean),
+            *(self.accumulated_projection, self.alpha_bwd, self.eps),
         )
 
     def extra_repr(self) -> str:
