@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..files import refuse_to_overwrite, run_command_line
+from ..files import refuse_folder, refuse_to_overwrite, run_command_line
 from ..norms.declaration import BufferPolicy
 from ..norms.registry import NORMS
 from .fold import folded_sites
@@ -90,6 +90,8 @@ def average_checkpoints(paths: Sequence[str | Path]) -> Checkpoint:
     files = [Path(path) for path in paths]
     if not files:
         raise ValueError("nothing to average: no checkpoint was given")
+    for path in files:  # before the work
+        refuse_folder(path)
     sums: dict[str, Tensor] = {}
     folded: list[str] = []
     newest: Checkpoint = {}
