@@ -13,7 +13,6 @@ from pathlib import Path
 
 import mkdocs_gen_files
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -90,7 +89,6 @@ def picture(name: str) -> bytes:
         for _ in range(60):  # running statistics settle
             y = norm(x)
     figure = Figure(figsize=(6.4, 2.9), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2, sharey=True)
     for panel, values, title in zip(axes, (x, y), ("before", f"after {name}"), strict=True):
         shown = panel.imshow(values.numpy(), cmap="RdBu_r", vmin=-4, vmax=4, aspect="auto", interpolation="nearest")

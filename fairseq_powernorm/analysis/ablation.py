@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -26,7 +25,7 @@ from ..scoring.rows import rank
 from ..scoring.runs import read_runs
 from .bar_chart import DOTS_PER_INCH, color_of
 from .measurements import MEAN, Measurement, joined, measure, read_measurements
-from .outputs import add_output_options, output_paths, write_outputs
+from .outputs import add_output_options, check_outputs, markdown_table, write_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -92,12 +91,12 @@ def to_markdown(measurements: Sequence[Measurement], recipe: str, baseline: str,
     tables = {test_set: by_seed(measurements, test_set) for test_set in test_sets}
     shown = [main, *(test_set for test_set in test_sets if test_set != main)]
     header = ["norm", "seeds", f"BLEU, {main}", f"Δ to {baseline}", "p", "validation loss", *shown[1:]]
-    lines = [f"# {recipe}: norms over seeds", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    rows = []
     for norm, seeds in tables[main].items():
         difference = Difference.of(seeds, {} if norm == baseline else tables[main].get(baseline, {}))
         trainings = [each for each in measurements if each.norm == norm and each.test_set == main]
         losses = [each.validation_loss for each in trainings if each.validation_loss is not None]
-        cells = [
+        row = [
             norm,
             ", ".join(map(str, seeds)),
             mean_and_deviation([*seeds.values()]),
@@ -105,8 +104,11 @@ def to_markdown(measurements: Sequence[Measurement], recipe: str, baseline: str,
             mean_and_deviation(losses, 3) if len(losses) == len(trainings) else "–",
             *(mean_and_deviation([*tables[test_set][norm].values()]) for test_set in shown[1:]),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [
+        rows.append(row)
+    lines = [
+        f"# {recipe}: norms over seeds",
+        "",
+        *markdown_table(header, rows),
         "",
         f"- BLEU: sacreBLEU `{measurements[0].signature}`; ± one standard deviation of the sample over the seeds.",
         f"- Δ: mean over the seeds of the difference to {baseline} of the same seed, its {CONFIDENCE:.0%} interval; "
@@ -140,7 +142,6 @@ def draw(measurements: Sequence[Measurement], baseline: str, title: str) -> Figu
         raise ValueError(f"no run of the baseline {baseline}; there are: {', '.join(table)}")
     norms = [norm for norm in table if norm != baseline]
     figure = Figure(figsize=(7.0, 0.42 * len(norms) + 1.3), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.axvline(0, color=color_of(baseline), linewidth=2, zorder=0)
     several = any(len(table[norm].keys() & table[baseline].keys()) > 1 for norm in norms)
@@ -176,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_output_options(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    paths = output_paths(options)
+    check_outputs(options, "md", "csv", "png")
     runs = sorted(read_runs(options.runs), key=lambda run: (rank(run.norm), run.seed))
     measurements = measure(runs)
     if options.others is not None:
@@ -184,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figure = draw(measurements, options.baseline, options.title)
     markdown = to_markdown(measurements, runs[0].recipe, options.baseline, options.command)
     rows = [[each.name for each in fields(Measurement)], *map(astuple, measurements)]
-    write_outputs(paths, markdown, rows, figure)
+    write_outputs(options.output_prefix, rows, figure, markdown)
 
 
 if __name__ == "__main__":

@@ -4,28 +4,27 @@ python -m fairseq_powernorm.analysis.bar_chart --table results/NAME.csv --output
 """
 
 import argparse
-import csv
 import logging
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from ..files import atomic_write, read_lines, refuse_to_overwrite, run_command_line
+from ..files import atomic_write, refuse_to_overwrite, run_command_line
 from ..initialization.schemes import SCHEMES
 from ..norms.registry import declarations
+from .outputs import read_table
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("test_set", "norm", "bleu_mean", "bleu_standard_deviation")  # what is drawn; the CSV has more
 COLORS = {name: declared.color for name, declared in declarations().items()}
 HUES = (0, 2, 4, 6, 8, 10, 12, 16, 18)
 """Matplotlib's ``tab20`` without grey, which is LayerNorm's; each has a lighter one beside it."""
@@ -61,34 +60,39 @@ class Bar:
     standard_deviation: float | None
 
     @property
+    def text(self) -> str:
+        """BLEU as it stands in tables and beside the bar."""
+        return f"{self.bleu:.2f}" + ("" if self.standard_deviation is None else f" ± {self.standard_deviation:.2f}")
+
+    @property
     def upper(self) -> float:
         """Where the bar ends, its error bar included."""
         return self.bleu + (self.standard_deviation or 0.0)
 
 
-def read_bars(path: str | Path) -> list[Bar]:
-    """The bars in the order of the table's rows.
+def finite(text: str) -> float:
+    """A number.
 
     Raises:
-        ValueError: a column is missing, there are no rows, or a value is not a finite number; names file and line.
+        ValueError: none, or one that is not finite.
     """
-    reader = csv.DictReader(read_lines(path))
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        raise ValueError(f"{path}: has no column {', '.join(missing)}; expected the CSV of scoring.table")
-    bars = []
-    for record in reader:
-        try:
-            bleu = float(record["bleu_mean"])
-            deviation = float(record["bleu_standard_deviation"]) if record["bleu_standard_deviation"] else None
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
-        if not math.isfinite(bleu) or not math.isfinite(deviation or 0.0):
-            raise ValueError(f"{path}, line {reader.line_num}: BLEU {bleu} ± {deviation} is not finite")
-        bars.append(Bar(record["test_set"], record["norm"], bleu, deviation))
-    if not bars:
-        raise ValueError(f"{path}: no rows")
-    return bars
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"expected a finite number, got {text}")
+    return value
+
+
+COLUMNS: dict[str, Callable[[str], Any]] = {  # what is drawn; the CSV has more
+    "test_set": str,
+    "norm": str,
+    "bleu_mean": finite,
+    "bleu_standard_deviation": lambda text: finite(text) if text != "" else None,
+}
+
+
+def read_bars(path: str | Path) -> list[Bar]:
+    """The bars in the order of the table's rows; raises as :func:`~.outputs.read_table`."""
+    rows = read_table(path, COLUMNS, "scoring.table")
+    return [Bar(*(row[name] for name in COLUMNS)) for row in rows]
 
 
 def draw(bars: Sequence[Bar], title: str = "", axis_start: float = 0.0) -> Figure:
@@ -111,7 +115,6 @@ def draw(bars: Sequence[Bar], title: str = "", axis_start: float = 0.0) -> Figur
         panels.setdefault(bar.test_set, []).append(bar)
     rows = [len(panel) for panel in panels.values()]
     figure = Figure(figsize=(7.0, 0.42 * sum(rows) + 0.55 * len(panels) + 1.0), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), sharex=True, squeeze=False, gridspec_kw={"height_ratios": rows})[:, 0]
     for panel_axes, (test_set, panel) in zip(axes, panels.items(), strict=True):
         _draw_panel(panel_axes, panel, axis_start)
@@ -132,13 +135,9 @@ def _draw_panel(axes: Axes, bars: Sequence[Bar], axis_start: float) -> None:
     for place, bar in enumerate(bars):
         color = color_of(bar.norm)
         axes.barh(place, bar.bleu - axis_start, left=axis_start, height=0.72, color=color)
-        text = f"{bar.bleu:.2f}"
         if bar.standard_deviation is not None:
             axes.errorbar(bar.bleu, place, xerr=bar.standard_deviation, color="black", linewidth=1.2, capsize=4)
-            text += f" ± {bar.standard_deviation:.2f}"
-        axes.annotate(
-            text, (bar.upper, place), xytext=(6, 0), textcoords="offset points", verticalalignment="center", fontsize=9
-        )
+        axes.annotate(bar.text, (bar.upper, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_yticks(range(len(bars)), [bar.norm for bar in bars], parse_math=False)
     axes.set_ylim(len(bars) - 0.4, -0.6)  # the first row on top
     axes.tick_params(axis="y", length=0)

@@ -9,12 +9,11 @@ import argparse
 import logging
 from collections.abc import Mapping, Sequence
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..files import run_command_line
 from .bar_chart import DOTS_PER_INCH, Bar, color_of, read_bars
-from .outputs import add_output_options, output_paths, write_outputs
+from .outputs import add_output_options, check_outputs, markdown_table, write_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -43,27 +42,15 @@ def read_tables(arguments: Sequence[str]) -> dict[int, list[Bar]]:
     return dict(sorted(tables.items(), reverse=True))
 
 
-def cell(bar: Bar) -> str:
-    """BLEU as it stands in the table."""
-    return f"{bar.bleu:.2f}" if bar.standard_deviation is None else f"{bar.bleu:.2f} ± {bar.standard_deviation:.2f}"
-
-
 def to_markdown(sizes: Sizes, title: str, command: str) -> str:
     """A table for each test set: a row a norm, a column a number of tokens."""
     bars = next(iter(sizes.values()))
     lines = [f"# {title}: BLEU by tokens a pass", ""]
     lines.append("Every update has the same tokens; a pass is what a batch statistic is taken over.")
     for test_set in dict.fromkeys(bar.test_set for bar in bars):
-        lines += [
-            "",
-            f"## {test_set}",
-            "",
-            f"| norm | {' | '.join(map(str, sizes))} |",
-            "|---" * (len(sizes) + 1) + "|",
-        ]
-        for place, bar in enumerate(bars):
-            if bar.test_set == test_set:
-                lines.append(f"| {bar.norm} | {' | '.join(cell(table[place]) for table in sizes.values())} |")
+        shown = [place for place, bar in enumerate(bars) if bar.test_set == test_set]
+        rows = [[bars[place].norm, *(table[place].text for table in sizes.values())] for place in shown]
+        lines += ["", f"## {test_set}", "", *markdown_table(["norm", *map(str, sizes)], rows)]
     lines += ["", "Signatures, commit, hardware and versions: the tables of the single sizes."]
     return "\n".join([*lines, *([f"Reproduce: `{command}`"] if command else []), ""])
 
@@ -73,7 +60,6 @@ def draw(sizes: Sizes, title: str) -> Figure:
     bars = next(iter(sizes.values()))
     test_sets = list(dict.fromkeys(bar.test_set for bar in bars))
     figure = Figure(figsize=(6.5, 3.4 * len(test_sets)), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(test_sets), squeeze=False)[:, 0]
     for panel, test_set in zip(axes, test_sets, strict=True):
         for place, bar in enumerate(bars):
@@ -105,13 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("tables", nargs="+", metavar="TOKENS=TABLE.csv", help="the CSV of scoring.table for each size")
     add_output_options(parser, title="batch sizes")
     options = parser.parse_args(arguments)
-    paths = output_paths(options)
+    check_outputs(options, "md", "csv", "png")
     sizes = read_tables(options.tables)
     markdown = to_markdown(sizes, options.title, options.command)
     rows: list[list] = [["test_set", "norm", "tokens", "bleu_mean", "bleu_standard_deviation"]]
     for tokens, bars in sizes.items():
         rows += [[bar.test_set, bar.norm, tokens, bar.bleu, bar.standard_deviation] for bar in bars]
-    write_outputs(paths, markdown, rows, draw(sizes, options.title))
+    write_outputs(options.output_prefix, rows, draw(sizes, options.title), markdown)
 
 
 if __name__ == "__main__":

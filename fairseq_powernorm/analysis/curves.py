@@ -7,7 +7,6 @@ again counts once, as it was done last.
 """
 
 import argparse
-import csv
 import json
 import logging
 import math
@@ -17,13 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..files import atomic_write, read_lines, refuse_to_overwrite, run_command_line
+from ..files import read_lines, run_command_line
 from ..initialization.schemes import SCHEMES
+from ..scoring.rows import rank
 from ..scoring.runs import run_folders
 from .bar_chart import COLORS, DOTS_PER_INCH, color_of
+from .outputs import check_outputs, write_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +113,8 @@ def read_runs(folder: Path) -> list[Point]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder of runs")
     points: list[Point] = []
-    order = {norm: place for place, norm in enumerate(COLORS)}
     logs = [path / "train.log" for path in run_folders(folder) if (path / "train.log").is_file()]
-    for path in sorted(logs, key=lambda path: (order.get(path.parents[1].name, len(order)), path)):
+    for path in sorted(logs, key=lambda path: (*rank(path.parents[1].name), path)):
         found = read_log(path, path.parents[1].name, int(path.parent.name.removeprefix("seed")))
         if not found:
             logger.warning("%s is left out: no statistics in it (--log-format json writes them)", path)
@@ -172,7 +171,6 @@ def draw(points: Sequence[Point], title: str) -> Figure:
     panels = {heading: curves for heading, curves in panels.items() if curves}
     rows = math.ceil(len(panels) / 2)
     figure = Figure(figsize=(11, 3.75 * rows), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
     lines = {}
     for place, (heading, curves) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(rows, min(2, len(panels)), place)
@@ -218,16 +216,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--force", action="store_true", help="replace files that exist")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    table, chart = (Path(f"{options.output_prefix}.{suffix}") for suffix in ("csv", "png"))
-    for path in (table, chart):
-        refuse_to_overwrite(path, options.force)
+    check_outputs(options, "csv", "png")
     points = read_runs(options.runs)
-    with atomic_write(table) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([each.name for each in fields(Point)])
-        writer.writerows(astuple(point) for point in points)
-    with atomic_write(chart, "wb") as stream:
-        draw(points, options.title).savefig(stream, format="png")
+    rows = [[each.name for each in fields(Point)], *map(astuple, points)]
+    write_outputs(options.output_prefix, rows, draw(points, options.title))
     for line in summary(points):
         logger.info("%s", line)
 

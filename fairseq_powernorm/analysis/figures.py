@@ -9,20 +9,21 @@ writes into IMAGES/smoothness. ``scripts/figures.sh`` is short for it.
 """
 
 import argparse
-import csv
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..checkpoints.io import load_checkpoint
-from ..files import atomic_write, refuse_to_overwrite, run_command_line
+from ..files import refuse_to_overwrite, run_command_line
+from ..scoring.rows import rank
 from . import paper_figures, theory_figures
-from .bar_chart import COLORS
+from .bar_chart import norm_of
+from .outputs import read_table, write_outputs
 from .paper_figures import SIZES_OF_THE_PAPER, Drawing
-from .recorded_runs import RecordedRun, read_run, summarize
+from .recorded_runs import JUMPS, RecordedRun, jumps, read_run
 
 logger = logging.getLogger(__name__)
 
@@ -60,15 +61,7 @@ class Sources:
         """The records below a folder of runs by norm, in the order of tables."""
         found = folder.glob(f"*/seed{self.seed}/{RECORD}/record.csv") if folder else ()
         by_norm = {path.parents[2].name: path.parent for path in found}
-        order = {norm: place for place, norm in enumerate(COLORS)}
-        return {norm: by_norm[norm] for norm in sorted(by_norm, key=lambda norm: (order.get(norm, len(order)), norm))}
-
-
-def base(norm: str) -> str:
-    """The norm that a variant is one of: ``batch`` for ``batch-plain``."""
-    while norm not in COLORS and "-" in norm:
-        norm = norm.rpartition("-")[0]
-    return norm
+        return {norm: by_norm[norm] for norm in sorted(by_norm, key=rank)}
 
 
 def recorded_pairs(sources: Sources) -> dict[str, list[RecordedRun]]:
@@ -89,7 +82,7 @@ def recorded_pairs(sources: Sources) -> dict[str, list[RecordedRun]]:
         )
     pairs = {}
     for norm in sources.norms or texts or images:
-        beside = base(norm) if base(norm) in images else "batch"
+        beside = norm_of(norm) if norm_of(norm) in images else "batch"
         pairs[norm] = [
             *([read_run(texts[norm], f"Transformer, {norm}")] if norm in texts else []),
             *([read_run(images[beside], f"ResNet20, {beside}")] if beside in images else []),
@@ -103,24 +96,13 @@ def batch_size_scores(path: Path | None) -> tuple[dict[str, dict[int, float]], s
     Raises:
         ValueError: no such table, or one of another kind.
     """
-    if path is None or not path.is_file():
-        raise ValueError(
-            f"{path or 'the table of the batch size study'} is missing: scripts/batch_size_study.sh makes it"
-        )
+    columns = {"test_set": str, "norm": str, "tokens": int, "bleu_mean": float}
+    rows = read_table(path or "the table of the batch size study", columns, "scripts/batch_size_study.sh")
     scores: dict[str, dict[int, list[float]]] = {}
-    test_sets = set()
-    with open(path, encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            try:
-                points = scores.setdefault(row["norm"], {})
-                points.setdefault(int(row["tokens"]), []).append(float(row["bleu_mean"]))
-                test_sets.add(row["test_set"])
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path} is not a table of the batch size study ({error!r})") from None
-    if not scores:
-        raise ValueError(f"{path} holds no scores")
+    for row in rows:
+        scores.setdefault(row["norm"], {}).setdefault(row["tokens"], []).append(row["bleu_mean"])
+    test_sets, sizes = ({row[name] for row in rows} for name in ("test_set", "tokens"))
     note = f"Mean of {len(test_sets)} test sets. " if len(test_sets) > 1 else ""
-    sizes = sorted({tokens for points in scores.values() for tokens in points})
     if missing := [str(size) for size in SIZES_OF_THE_PAPER if size not in sizes]:
         note += f"Missing of the paper's sizes: {', '.join(missing)}."
     means = {
@@ -160,29 +142,12 @@ def make(figure: str, sources: Sources, title: str) -> dict[str, Drawing]:
     if figure in ("smoothness", "bound"):
         folder = (sources.images or Path()) / "smoothness"
         if figure == "bound":
-            rows = theory_figures.read_table(
-                folder / "bound_power.csv", ("step", "norm", "gradient", "bound", "images")
-            )
-            return {"bound": theory_figures.bound(rows)}
+            return {"bound": theory_figures.bound(theory_figures.read_bound(folder))}
         return {"smoothness": theory_figures.smoothness(theory_figures.read_smoothness(folder))}
     if figure == "5":
         scores, note = batch_size_scores(sources.batch_sizes)
         return {"figure5": paper_figures.figure5(scores, title, note)}
     return {"figure6": paper_figures.figure6(embeddings(sources), title)}
-
-
-def write_jumps(pairs: Mapping[str, Sequence[RecordedRun]], path: Path) -> None:
-    """Writes how much every recorded quantity jumps, a line for each run, place and quantity."""
-    runs = {run.label: run for runs in pairs.values() for run in runs}
-    with atomic_write(path) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["run", "norm", "place", "quantity", "median", "quantile_99", "largest", "largest_by_median"])
-        for each in summarize(list(runs.values())):
-            numbers = (each.median, each.high, each.largest, each.jump)
-            values = [f"{value:.5g}" for value in numbers]
-            writer.writerow(
-                [f"{each.label}{runs[each.label].data}", runs[each.label].norm, each.place, each.quantity, *values]
-            )
 
 
 def draw_all(sources: Sources, asked: Sequence[str], prefix: str, title: str, force: bool) -> list[str]:
@@ -213,9 +178,10 @@ def draw_all(sources: Sources, asked: Sequence[str], prefix: str, title: str, fo
         for suffix in ("png", "csv"):
             refuse_to_overwrite(f"{prefix}_{name}.{suffix}", force)
     for name, drawing in drawings.items():
-        drawing.write(f"{prefix}_{name}")
+        write_outputs(f"{prefix}_{name}", [drawing.header, *drawing.rows], drawing.chart)
     if pairs:
-        write_jumps(pairs, Path(f"{prefix}_jumps.csv"))
+        once = {run.label: run for runs in pairs.values() for run in runs}
+        write_outputs(f"{prefix}_jumps", [JUMPS, *jumps([*once.values()])])
     return [f"{prefix}_{name}" for name in drawings]
 
 

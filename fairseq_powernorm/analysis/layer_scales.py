@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import IO
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -123,7 +122,6 @@ def draw(models: Mapping[str, Sequence[LayerScale]], title: str = "") -> Figure:
         title: above the chart.
     """
     figure = Figure(figsize=(12, 5), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
     order = list(dict.fromkeys(scale.module for scales in models.values() for scale in scales))
     lines = {}
     for axes, quantity in zip(figure.subplots(1, 2), QUANTITIES, strict=True):

@@ -8,17 +8,16 @@ same dropout and overfits the same text, is what that may be worth. The logs are
 """
 
 import argparse
-import csv
 import logging
 import math
 import statistics
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from ..files import atomic_write, refuse_to_overwrite, run_command_line
+from ..files import run_command_line
 from .curves import BASELINE, Point, read_runs
+from .outputs import check_outputs, markdown_table, write_outputs
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Gap:
     beyond_baseline: float | None
 
 
-def losses_of(points: Sequence[Point], updates: int) -> dict[tuple[str, int], tuple[float, float]]:
+def losses_of(points: Sequence[Point], updates: int) -> dict[str, dict[int, tuple[float, float]]]:
     """(training, validation) in nats, by norm and seed.
 
     Args:
@@ -52,55 +51,43 @@ def losses_of(points: Sequence[Point], updates: int) -> dict[tuple[str, int], tu
     Raises:
         ValueError: a run was never validated, or has no training loss there.
     """
-    found = {}
-    for run in dict.fromkeys((point.norm, point.seed) for point in points):
-        own = [point for point in points if (point.norm, point.seed) == run]
+    found: dict[str, dict[int, tuple[float, float]]] = {}
+    for norm, seed in dict.fromkeys((point.norm, point.seed) for point in points):
+        own = [point for point in points if (point.norm, point.seed) == (norm, seed)]
         last = max(point.updates for point in own)
         train = [point.nll_loss for point in own if point.kind == "train" and point.updates > last - updates]
         valid = [point.nll_loss for point in own if point.kind == "valid"]
         if not train or not valid:
             lacking = "no validation" if train else f"no training loss of its last {updates} updates"
-            raise ValueError(f"{run[0]} seed {run[1]}: {lacking} in its log")
-        found[run] = (statistics.fmean(train) * math.log(2), valid[-1] * math.log(2))
+            raise ValueError(f"{norm} seed {seed}: {lacking} in its log")
+        found.setdefault(norm, {})[seed] = (statistics.fmean(train) * math.log(2), valid[-1] * math.log(2))
     return found
-
-
-def gap_of(losses: Mapping[tuple[str, int], tuple[float, float]], norm: str, seed: int) -> float:
-    """Validation − training of one run."""
-    training, validation = losses[norm, seed]
-    return validation - training
 
 
 def gaps(points: Sequence[Point], updates: int) -> list[Gap]:
     """A row per norm, in the order of the points; raises as :func:`losses_of`."""
     losses, rows = losses_of(points, updates), []
-    for norm in dict.fromkeys(norm for norm, _ in losses):
-        seeds = tuple(sorted(seed for other, seed in losses if other == norm))
-        training, validation = ([losses[norm, seed][side] for seed in seeds] for side in (0, 1))
-        own = {seed: gap_of(losses, norm, seed) for seed in seeds}
-        base = {seed: gap_of(losses, BASELINE, seed) for seed in seeds if (BASELINE, seed) in losses}
-        beyond = [] if norm == BASELINE else [own[seed] - base[seed] for seed in base]
-        rows.append(
-            Gap(
-                norm=norm,
-                seeds=seeds,
-                training=statistics.fmean(training),
-                validation=statistics.fmean(validation),
-                gap=statistics.fmean(own.values()),
-                beyond_baseline=statistics.fmean(beyond) if beyond else None,
-            )
-        )
+    gap = {norm: {seed: valid - train for seed, (train, valid) in own.items()} for norm, own in losses.items()}
+    base = gap.get(BASELINE, {})
+    for norm, own in losses.items():
+        training, validation = map(statistics.fmean, zip(*own.values(), strict=True))
+        own_gap = statistics.fmean(gap[norm].values())
+        beyond = [gap[norm][seed] - base[seed] for seed in own if norm != BASELINE and seed in base]
+        more = statistics.fmean(beyond) if beyond else None
+        rows.append(Gap(norm, tuple(sorted(own)), training, validation, own_gap, more))
     return rows
 
 
 def to_markdown(rows: Sequence[Gap], updates: int) -> str:
     """The table."""
-    lines = [f"| norm | training | validation | gap | beyond {BASELINE}'s | seeds |", "|---|---|---|---|---|---|"]
+    cells = []
     for row in rows:
         beyond = "–" if row.beyond_baseline is None else f"{row.beyond_baseline:+z.4f}"
-        figures = f"{row.training:.4f} | {row.validation:.4f} | {row.gap:+z.4f} | {beyond}"
-        lines.append(f"| {row.norm} | {figures} | {', '.join(map(str, row.seeds))} |")
-    return "\n".join([*lines, "", f"Nats by token; training loss of the last {updates} updates.", ""])
+        figures = [f"{row.training:.4f}", f"{row.validation:.4f}", f"{row.gap:+z.4f}", beyond]
+        cells.append([row.norm, *figures, ", ".join(map(str, row.seeds))])
+    header = ("norm", "training", "validation", "gap", f"beyond {BASELINE}'s", "seeds")
+    lines = [*markdown_table(header, cells), "", f"Nats by token; training loss of the last {updates} updates."]
+    return "\n".join([*lines, ""])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -112,19 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--force", action="store_true", help="replace files that exist")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    markdown_path, csv_path = (Path(f"{options.output_prefix}.{suffix}") for suffix in ("md", "csv"))
-    for path in (markdown_path, csv_path):
-        refuse_to_overwrite(path, options.force)
-    rows = gaps(read_runs(options.runs), options.updates)
-    with atomic_write(csv_path) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(field.name for field in fields(Gap))
-        for row in rows:
-            writer.writerow(" ".join(map(str, cell)) if isinstance(cell, tuple) else cell for cell in astuple(row))
-    markdown = to_markdown(rows, options.updates)
-    with atomic_write(markdown_path) as stream:
-        stream.write(markdown)
-    sys.stdout.write(markdown)
+    check_outputs(options, "md", "csv")
+    found = gaps(read_runs(options.runs), options.updates)
+    rows = [[row.norm, " ".join(map(str, row.seeds)), *astuple(row)[2:]] for row in found]
+    header = [each.name for each in fields(Gap)]
+    write_outputs(options.output_prefix, [header, *rows], markdown=to_markdown(found, options.updates))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """The scores of single trainings: read from the folders of runs, or from a table of other runs."""
 
-import csv
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from ..scoring.bleu import score_lines
 from ..scoring.rows import check_comparable, rank
 from ..scoring.runs import Run
 from .curves import read_log
+from .outputs import read_table
 
 MEAN, POOLED = "mean of the test sets", "all test sets as one"
 
@@ -79,26 +79,14 @@ def measure(runs: Sequence[Run]) -> list[Measurement]:
 
 
 def read_measurements(path: Path) -> list[Measurement]:
-    """The measurements of a CSV that this module wrote.
-
-    Raises:
-        ValueError: it is another file; the message names its line.
-        OSError: no such file.
-    """
-    found, columns = [], {each.name: each.type for each in fields(Measurement)}
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        if reader.fieldnames != list(columns):
-            raise ValueError(f"{path} has the columns {reader.fieldnames}, expected {', '.join(columns)}")
-        for row in reader:
-            try:
-                loss = float(row["validation_loss"]) if row["validation_loss"] else None
-                numbers = {"seed": int(row["seed"]), "updates": int(row["updates"]), "bleu": float(row["bleu"])}
-                values: dict[str, Any] = {**row, **numbers, "validation_loss": loss}
-                found.append(Measurement(**values))
-            except (ValueError, TypeError):
-                raise ValueError(f"{path}, line {reader.line_num}: not a measurement") from None
-    return found
+    """The measurements of a CSV of :mod:`.ablation`; raises as :func:`~.outputs.read_table`."""
+    converted: dict[str, Callable[[str], Any]] = {"seed": int, "bleu": float, "updates": int}
+    converted["validation_loss"] = lambda text: float(text) if text else None
+    columns = {each.name: converted.get(each.name, str) for each in fields(Measurement)}
+    return [
+        Measurement(**{name: row[name] for name in columns})
+        for row in read_table(path, columns, "fairseq_powernorm.analysis.ablation")
+    ]
 
 
 def joined(runs: Sequence[Measurement], others: Sequence[Measurement]) -> list[Measurement]:

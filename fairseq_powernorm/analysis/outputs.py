@@ -1,15 +1,15 @@
-"""What a study writes: a table as Markdown and CSV, and its chart, as PREFIX.md, PREFIX.csv and PREFIX.png."""
+"""What studies read and write: tables as CSV and Markdown, and charts as PNG, by one prefix."""
 
 import argparse
 import csv
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..files import atomic_write, refuse_to_overwrite
+from ..files import atomic_write, read_lines, refuse_to_overwrite
 
 
 def add_output_options(parser: argparse.ArgumentParser, title: str = "") -> None:
@@ -20,24 +20,55 @@ def add_output_options(parser: argparse.ArgumentParser, title: str = "") -> None
     parser.add_argument("--force", action="store_true", help="replace files that exist")
 
 
-def output_paths(options: argparse.Namespace) -> dict[str, Path]:
-    """The files by their suffix, before anything is read.
+def check_outputs(options: argparse.Namespace, *suffixes: str) -> None:
+    """Raises ``FileExistsError`` if a file of :func:`write_outputs` exists, without ``--force``; before any work."""
+    for suffix in suffixes:
+        refuse_to_overwrite(f"{options.output_prefix}.{suffix}", options.force)
+
+
+def write_outputs(
+    prefix: str | Path, rows: Iterable[Iterable[Any]], figure: Figure | None = None, markdown: str = ""
+) -> None:
+    """Writes PREFIX.csv, PREFIX.png and PREFIX.md, those that there are, each whole; prints the Markdown."""
+    with atomic_write(f"{prefix}.csv") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(rows)
+    if figure is not None:
+        with atomic_write(f"{prefix}.png", "wb") as stream:
+            figure.savefig(stream, format="png")
+    if markdown:
+        with atomic_write(f"{prefix}.md") as stream:
+            stream.write(markdown)
+        sys.stdout.write(markdown)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table's lines."""
+    header_line, *lines = (f"| {' | '.join(cells)} |" for cells in (header, *rows))
+    return [header_line, "|---" * len(header) + "|", *lines]
+
+
+def read_table(path: str | Path, columns: Mapping[str, Callable[[str], Any]], maker: str) -> list[dict[str, Any]]:
+    """The rows of a CSV that another command wrote, by the names of its columns.
+
+    Args:
+        path: of the CSV.
+        columns: that it has to have, each with what its values are converted by; others stay text.
+        maker: the command, for messages.
 
     Raises:
-        FileExistsError: one exists, without ``--force``.
+        ValueError: no such file, a column is missing, there are no rows, or a value (of the line) is wrong.
     """
-    paths = {suffix: Path(f"{options.output_prefix}.{suffix}") for suffix in ("md", "csv", "png")}
-    for path in paths.values():
-        refuse_to_overwrite(path, options.force)
-    return paths
-
-
-def write_outputs(paths: dict[str, Path], markdown: str, rows: Iterable[Iterable[Any]], figure: Figure) -> None:
-    """Writes the three, each whole, the Markdown last, and prints it."""
-    with atomic_write(paths["csv"]) as stream:
-        csv.writer(stream, lineterminator="\n").writerows(rows)
-    with atomic_write(paths["png"], "wb") as stream:
-        figure.savefig(stream, format="png")
-    with atomic_write(paths["md"]) as stream:
-        stream.write(markdown)
-    sys.stdout.write(markdown)
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is missing: {maker} makes it")
+    reader = csv.DictReader(read_lines(path))
+    if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
+        raise ValueError(f"{path} is not a table of {maker}: it has no column {', '.join(missing)}")
+    rows = []
+    for row in reader:
+        try:
+            rows.append({**row, **{name: convert(row[name]) for name, convert in columns.items()}})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
+    if not rows:
+        raise ValueError(f"{path} is not a table of {maker}: it has no rows")
+    return rows

@@ -4,21 +4,17 @@ Each function gives a :class:`Drawing`: the chart, and what is drawn as the rows
 nothing about a choice, what was chosen stands below the chart.
 """
 
-import csv
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..files import atomic_write
 from .bar_chart import DOTS_PER_INCH, color_of
-from .recorded_runs import PLACES, RecordedRun, check_quantity
+from .recorded_runs import PLACES, RecordedRun
 
 NETWORKS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")  # Okabe and Ito's, a colour a network
 SIZES_OF_THE_PAPER = (512, 1024, 2048, 4096)
@@ -47,20 +43,10 @@ class Drawing:
     header: Sequence[str]
     rows: list[Sequence[Any]] = field(default_factory=list)
 
-    def write(self, prefix: str | Path) -> None:
-        """Writes PREFIX.png and PREFIX.csv."""
-        with atomic_write(f"{prefix}.png", "wb") as stream:
-            self.chart.savefig(stream, format="png")
-        with atomic_write(f"{prefix}.csv") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(self.header)
-            writer.writerows(self.rows)
-
 
 def panels(number: int, title: str, below: str) -> tuple[Figure, Sequence[Axes]]:
     """A row of charts with a title above and the choices in small print below."""
     figure = Figure(figsize=(5.2 * number + 0.4, 4.6), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(1, number, squeeze=False)[0]
     figure.suptitle(title, fontsize=11, parse_math=False)
     words = "\n".join(textwrap.wrap(below, 88 * number))
@@ -82,12 +68,7 @@ def over_training(
         quantities: for each panel, columns of the record or keys of :data:`~.recorded_runs.RELATIVE`.
         title: above the chart.
         log: whether the y axis is logarithmic.
-
-    Raises:
-        ValueError: no run, or an unknown quantity.
     """
-    if not runs:
-        raise ValueError(f"{title}: no record of norms to draw it from")
     norms = "; ".join(f"{run.label}{run.data}: {run.norm}, one update in {run.interval}" for run in runs)
     below = (
         f"The model's first norm ({norms}); a point a micro-batch. Running statistics as they were before the update; "
@@ -100,7 +81,7 @@ def over_training(
         for run, color in zip(runs, NETWORKS, strict=False):
             for place in run.places:
                 for quantity, dashes in zip(group, ("-", "--"), strict=False):
-                    percent, values = run.series(check_quantity(quantity), place)
+                    percent, values = run.series(quantity, place)
                     symbol = f", {SYMBOLS.get(quantity, quantity).split(' = ')[0]}" if len(group) > 1 else ""
                     panel.plot(
                         *(percent, values, dashes),

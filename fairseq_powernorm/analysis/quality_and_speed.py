@@ -9,13 +9,12 @@ pass, and the most that it takes. Table 1's rows (``batch``, ``pn-v``, ``power``
 """
 
 import argparse
-import csv
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..files import run_command_line
@@ -24,10 +23,15 @@ from ..norms.registry import NORMS
 from .ablation import Difference, by_seed, describe, mean_and_deviation
 from .bar_chart import DOTS_PER_INCH, color_of, norm_of
 from .measurements import MEAN, Measurement, read_measurements
-from .outputs import add_output_options, output_paths, write_outputs
+from .outputs import add_output_options, check_outputs, markdown_table, read_table, write_outputs
 
 BARE = ("-plain", "-warmup-only")
 """Endings of rows without the scaling that their norm has in Table 1."""
+SPEED_COLUMNS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("dtype", "channels", "tokens", "padding", "candidate", "part"), str),
+    "ratio": float,
+    **dict.fromkeys(("kept_over_layer", "peak_over_layer"), lambda text: float(text) if text else None),
+}
 PARTS = {"both": "a training pass", "evaluation": "an evaluation"}
 
 
@@ -59,25 +63,18 @@ def read_speed(path: Path) -> dict[str, Speed]:
     """The speeds of a CSV of ``bench_norms.py``, by candidate.
 
     Raises:
-        ValueError: another file, or one with several sizes, types or paddings.
-        OSError: no such file.
+        ValueError: no such file, another one, or one with several sizes, types or paddings.
     """
     found: dict[str, dict[str, float]] = {}
     cases = set()
-    with path.open(encoding="utf-8", newline="") as stream:
-        try:
-            for row in csv.DictReader(stream):
-                cases.add((row["dtype"], row["channels"], row["tokens"], row["padding"]))
-                if row["kept_over_layer"] and row["part"] in PARTS:
-                    values = found.setdefault(row["candidate"], {})
-                    values[row["part"]] = float(row["ratio"])
-                    values |= {name: float(row[f"{name}_over_layer"]) for name in ("kept", "peak")}
-            speeds = {candidate: Speed(**values) for candidate, values in found.items()}
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a table of bench_norms.py ({error!r})") from None
+    for row in read_table(path, SPEED_COLUMNS, "benchmarks/bench_norms.py"):
+        cases.add((row["dtype"], row["channels"], row["tokens"], row["padding"]))
+        if row["kept_over_layer"] is not None and row["part"] in PARTS:
+            values = found.setdefault(row["candidate"], {})
+            values |= {row["part"]: row["ratio"], "kept": row["kept_over_layer"], "peak": row["peak_over_layer"]}
     if len(cases) != 1:
         raise ValueError(f"{path} has {len(cases)} sizes; expected one: --tokens 4096 --channels 128 --padding yes")
-    return speeds
+    return {name: Speed(**values) for name, values in found.items() if values.keys() >= PARTS.keys()}
 
 
 def speed_of(row: str, speeds: Mapping[str, Speed]) -> Speed | None:
@@ -105,9 +102,10 @@ def table_rows(measurements: Sequence[Measurement], speeds: Mapping[str, Speed],
 
 def to_markdown(rows: Sequence[Sequence[str]], signature: str, baseline: str, command: str) -> str:
     """The table and what its columns are."""
-    lines = ["# Norms by quality and speed", "", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    lines += [
+    lines = [
+        "# Norms by quality and speed",
+        "",
+        *markdown_table(COLUMNS, rows),
         "",
         f"- BLEU: sacreBLEU `{signature}`; ± one standard deviation over seeds. Δ: to {baseline}.",
         "- Times, and what is kept for the backward pass and taken at most: of one norm, over `torch.nn.LayerNorm`.",
@@ -128,7 +126,6 @@ def draw(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], basel
     if baseline not in bleu or not shown:
         raise ValueError(f"no norm has both quality and speed, or no run of {baseline}; rows: {', '.join(bleu)}")
     figure = Figure(figsize=(11, 4.6), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, (part, words) in zip(figure.subplots(1, 2, sharey=True), PARTS.items(), strict=True):
         for row, speed in shown.items():
             place = (getattr(speed, part), bleu[row] - bleu[baseline])
@@ -159,12 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--baseline", default="layer", metavar="NORM", help="what others are compared with")
     add_output_options(parser)
     options = parser.parse_args(arguments)
-    paths = output_paths(options)
+    check_outputs(options, "md", "csv", "png")
     measurements, speeds = read_measurements(options.quality), read_speed(options.speed)
     rows = table_rows(measurements, speeds, options.baseline)
     markdown = to_markdown(rows, measurements[0].signature, options.baseline, options.command)
     figure = draw(measurements, speeds, options.baseline, options.title)
-    write_outputs(paths, markdown, [COLUMNS, *rows], figure)
+    write_outputs(options.output_prefix, [COLUMNS, *rows], figure, markdown)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """Records of norms as series over a training, and how much they jump."""
 
-import statistics
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..recording.quantities import QUANTITIES
 from ..recording.record import Row, read_description, read_record
 
 PLACES = {"input": "", "scaled": ", after the scaling"}
@@ -20,7 +20,7 @@ SUMMARIZED = (
     *("variance_discrepancy", "square_mean_discrepancy"),
     *("gradient_mean", "gradient_variance", "gradient_square_mean", "between_sentences"),
 )
-"""What :func:`summarize` has a line of."""
+"""What :func:`jumps` has a row of."""
 
 
 @dataclass(frozen=True)
@@ -86,56 +86,19 @@ def read_run(folder: str | Path, label: str, norm: str | None = None) -> Recorde
     return RecordedRun(label, chosen, interval, data, [row for row in rows if row["norm"] == chosen])
 
 
-@dataclass(frozen=True)
-class Summary:
-    """A quantity in the second half of a training.
-
-    Attributes:
-        label: of the run.
-        place: of the norm.
-        quantity: its name.
-        median: over the micro-batches.
-        high: the value that one in a hundred exceeds.
-        largest: of all.
-    """
-
-    label: str
-    place: str
-    quantity: str
-    median: float
-    high: float
-    largest: float
-
-    @property
-    def jump(self) -> float:
-        """The largest value over the median: how far the worst batch is from the usual one."""
-        return self.largest / self.median if self.median else float("nan")
+JUMPS = ("run", "norm", "place", "quantity", "median", "quantile_99", "largest", "largest_by_median")
 
 
-def summarize(runs: Sequence[RecordedRun]) -> list[Summary]:
-    """All runs' summaries, of every place and quantity of :data:`SUMMARIZED` that there are numbers of."""
-    found = []
+def jumps(runs: Sequence[RecordedRun]) -> list[tuple[str, ...]]:
+    """How far the worst batch of the second half of a training is from the usual one: a row of :data:`JUMPS` for each
+    place of each run and each quantity of :data:`SUMMARIZED` that there are numbers of."""
+    rows: list[tuple[str, ...]] = []
     for run in runs:
-        for place in run.places:
-            for quantity in SUMMARIZED:
-                percent, values = run.series(quantity, place)
-                late = values[percent > 50]
-                if len(late):
-                    high = float(np.quantile(late, 0.99))
-                    found.append(
-                        Summary(
-                            run.label, place, quantity, statistics.median(map(float, late)), high, float(late.max())
-                        )
-                    )
-    return found
-
-
-def check_quantity(name: str) -> str:
-    """``name`` itself if it is a quantity.
-
-    Raises:
-        ValueError: it is none; the message lists them.
-    """
-    if name not in (*QUANTITIES, *RELATIVE):
-        raise ValueError(f"unknown quantity {name!r}; known: {', '.join((*QUANTITIES, *RELATIVE))}")
-    return name
+        for place, quantity in itertools.product(run.places, SUMMARIZED):
+            percent, values = run.series(quantity, place)
+            late = values[percent > 50]
+            if len(late):
+                median, largest = float(np.median(late)), float(late.max())
+                numbers = (median, np.quantile(late, 0.99), largest, largest / median if median else math.nan)
+                rows.append((f"{run.label}{run.data}", run.norm, place, quantity, *(f"{each:.5g}" for each in numbers)))
+    return rows

@@ -1,34 +1,20 @@
 """Lemma 2 and Theorem 4 of the PowerNorm paper by experiment, charts of what ``scripts/smoothness_study.sh`` finds."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .bar_chart import color_of
+from .outputs import read_table
 from .paper_figures import NETWORKS, Drawing, panels
 
 Rows = Sequence[Mapping[str, str]]
+MAKER = "scripts/smoothness_study.sh"
 WITHOUT = "none"
 BLACK = "#000000"  # without a norm
 RANGES = {
     "loss": ("loss_lowest", "loss_highest"),
     "gradient": ("gradient_distance_lowest", "gradient_distance_highest"),
 }
-
-
-def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a table.
-
-    Raises:
-        ValueError: it is missing, empty, or lacks a column.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: scripts/smoothness_study.sh makes it")
-    with open(path, encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows or not set(columns) <= rows[0].keys():
-        raise ValueError(f"{path} is not a table of scripts/smoothness_study.sh")
-    return rows
 
 
 def read_smoothness(folder: Path) -> dict[str, Rows]:
@@ -39,9 +25,16 @@ def read_smoothness(folder: Path) -> dict[str, Rows]:
     """
     paths = sorted(folder.glob("smoothness_*.csv"), key=lambda path: (not path.stem.endswith(f"_{WITHOUT}"), path))
     if not paths:
-        raise ValueError(f"{folder} has no smoothness_NORM.csv: scripts/smoothness_study.sh makes them")
-    columns = ("step", "effective_smoothness", "images", *(column for pair in RANGES.values() for column in pair))
-    return {path.stem.removeprefix("smoothness_"): read_table(path, columns) for path in paths}
+        raise ValueError(f"{folder} has no smoothness_NORM.csv: {MAKER} makes them")
+    names = ("step", "effective_smoothness", "images", *(column for pair in RANGES.values() for column in pair))
+    columns = dict.fromkeys(names, str)
+    return {path.stem.removeprefix("smoothness_"): read_table(path, columns, MAKER) for path in paths}
+
+
+def read_bound(folder: Path) -> Rows:
+    """The gradients and their bounds; raises as :func:`~.outputs.read_table`."""
+    names = ("step", "norm", "gradient", "bound", "largest_share", "projection_share", "images")
+    return read_table(folder / "bound_power.csv", dict.fromkeys(names, str), MAKER)
 
 
 def smoothness(tables: Mapping[str, Rows]) -> Drawing:

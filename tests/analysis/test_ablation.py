@@ -108,8 +108,8 @@ def test_trainings_of_another_machine_join_by_their_table(runs, tmp_path):
         (text.replace("tok:13a", "tok:none"), "layer seed 1 is scored by .*tok:none.*, here by .*tok:13a"),
         (re.sub(r"^(layer,2,coco),[0-9.]+", r"\1,1.0", text, flags=re.MULTILINE), "layer seed 2 has 1.0 on coco, and "),
         (text.replace("flickr", "europarl"), "is scored on europarl, the runs here are not"),
-        (text.replace("layer,1,", "layer,x,", 1), "all.csv, line 2: not a measurement"),
-        ("norm,bleu\n", r"all.csv has the columns \['norm', 'bleu'\], expected norm, seed"),
+        (text.replace("layer,1,", "layer,x,", 1), "all.csv, line 2: invalid literal for int.*'x'"),
+        ("norm,bleu\n", "all.csv is not a table of .*ablation: it has no column seed, test_set, "),
     ):
         table.write_text(content, encoding="utf-8")
         with pytest.raises(ValueError, match=message):

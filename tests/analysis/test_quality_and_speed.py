@@ -70,7 +70,7 @@ def test_bad_input(tables, tmp_path):
     (tmp_path / "there.md").touch()
     with pytest.raises(FileExistsError, match="give --force"):
         main(words_of(quality, speed, tmp_path / "there"))
-    with pytest.raises(ValueError, match="is not a table of bench_norms"):
+    with pytest.raises(ValueError, match=r"is not a table of benchmarks/bench_norms.py: it has no column dtype"):
         read_speed(quality)
     speed.write_text(speed.read_text() + "float32,512,4096,yes,layer,both,1,1,1\n")
     with pytest.raises(ValueError, match="has 2 sizes; expected one"):
