@@ -10,106 +10,93 @@ nothing, and are timed from a third of their updates on, when all of them are un
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from interleaved import check_numbers, check_output, finish, surroundings
 from tqdm import tqdm
 
+from fairseq_powernorm.analysis.curves import LINE
 from fairseq_powernorm.files import run_command_line
 from fairseq_powernorm.pipeline.commands import train_arguments
 from fairseq_powernorm.pipeline.configuration import ROOT, compose_run
 from fairseq_powernorm.pipeline.inputs import check_data
 
-LINE = re.compile(r"\| INFO \| train_inner \| (\{.*\})$")
 REPORTS = 12  # of a training's speed
 SKIPPED_SHARE = 1 / 3
 
 
-class Training:
-    """One training in a process of its own, whose log lines are given the time at which they come."""
-
-    def __init__(self, arguments: list[str], folder: Path, number: int, threads: int):
-        folder.mkdir()
-        self.times: list[tuple[int, float]] = []
-        self.tail: list[str] = []
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fairseq_powernorm.command_line", "train", *arguments],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
+def start(arguments: list[str], log: Path, threads: int) -> subprocess.Popen:
+    """A training in a process of its own."""
+    variables = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "fairseq_powernorm.command_line", "train", *arguments]
+    with log.open("w") as stream:
+        return subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **variables}, stdout=stream, stderr=subprocess.STDOUT
         )
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-        self.number = number
-
-    def _read(self) -> None:
-        for line in self.process.stdout:
-            self.tail = [*self.tail[-4:], line.rstrip()]
-            if found := LINE.search(line):
-                self.times.append((int(json.loads(found[1])["num_updates"]), time.monotonic()))
-
-    def wait(self) -> None:
-        """Raises ``ValueError`` with the end of its output if the training failed."""
-        status = self.process.wait()
-        self.reader.join()
-        if status:
-            raise ValueError(f"training {self.number} ended with status {status}: {' | '.join(self.tail)}")
 
 
-def updates_per_second(times: list[tuple[int, float]], updates: int) -> float:
-    """The speed behind the first third of the updates.
+def lines_of(training: subprocess.Popen, log: Path) -> list[str]:
+    """What a training has logged, once it ends.
+
+    Raises:
+        ValueError: it failed; the message has its last lines.
+    """
+    status, lines = training.wait(), log.read_text(encoding="utf-8", errors="replace").splitlines()
+    if status:
+        raise ValueError(f"training {log.stem} ended with status {status}: {' | '.join(lines[-5:])}")
+    return lines
+
+
+def updates_per_second(lines: Sequence[str], updates: int) -> float:
+    """The speed behind the first third of the updates, by what fairseq logs of each stretch: tokens a second over
+    tokens an update, which have more digits than its updates a second.
 
     Args:
-        times: (updates, seconds) at each report.
+        lines: of the log; all stretches are of the same length.
         updates: of the whole training.
 
     Raises:
         ValueError: fewer than two reports there.
     """
-    counted = [each for each in times if each[0] >= SKIPPED_SHARE * updates]
+    reports = [json.loads(found[2]) for line in lines if (found := LINE.search(line))]
+    counted = [report for report in reports if int(report["num_updates"]) >= SKIPPED_SHARE * updates]
     if len(counted) < 2:
         raise ValueError(
             f"a training of {updates} updates reported its speed {len(counted)} times; give more --updates"
         )
-    (first, started), (last, ended) = counted[0], counted[-1]
-    return (last - first) / (ended - started)
+    return statistics.harmonic_mean(float(report["wps"]) / float(report["wpb"]) for report in counted[1:])
 
 
 def run_together(options: argparse.Namespace, jobs: int, folder: Path) -> list[float]:
     """The updates per second of each of ``jobs`` trainings side by side."""
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    trainings: list[Training] = []
+    trainings: dict[Path, subprocess.Popen] = {}
     try:
         for number in range(1, jobs + 1):
-            own = folder / f"{jobs}_{number}"
             config = compose_run(options.recipe, options.norm, options.hardware, number, options.override)
+            own = folder / f"{jobs}_{number}"
             arguments = [*train_arguments(config, own), "--no-save", "--disable-validation", "--log-format", "json"]
             arguments += ["--max-update", str(options.updates)]
             arguments += ["--log-interval", str(max(1, options.updates // REPORTS))]
-            trainings.append(Training(arguments, own, number, threads))
-        for training in trainings:
-            training.wait()
+            log = own.with_suffix(".log")
+            trainings[log] = start(arguments, log, threads)
+        lines = [lines_of(training, log) for log, training in trainings.items()]
     finally:
-        for training in trainings:
-            training.process.kill()
-    return [updates_per_second(training.times, options.updates) for training in trainings]
+        for training in trainings.values():
+            training.kill()
+    return [updates_per_second(each, options.updates) for each in lines]
 
 
 def benchmark(options: argparse.Namespace) -> None:
     """Measures every number of trainings."""
     check_numbers(options)
-    options.skip_tests = options.output is None  # then the figures are printed alone
-    check_output(options)
+    if options.output is not None:  # else the figures are printed alone
+        check_output(options)
     check_data(compose_run(options.recipe, options.norm, options.hardware, 1, options.override))
     found, speeds = surroundings(options), {}
     with tempfile.TemporaryDirectory() as folder:
