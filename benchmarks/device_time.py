@@ -5,6 +5,7 @@ calls are captured into CUDA graphs: a replay is the device's work alone. A grap
 behind the other, so that none of them finds its data in the cache, and the replay's own start is shared out.
 """
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 
@@ -22,38 +23,50 @@ def batches_to_rotate(x: Tensor) -> int:
     return min(MOST_BATCHES, max(2, -(-2 * CACHE // (2 * x.nbytes))))
 
 
-class DeviceTimer:
-    """Captures work, and times its replays by the device's events."""
+class CapturedWork:
+    """Calls as one CUDA graph, whose replays are timed by the device's events.
 
-    def __init__(self, device: torch.device):
+    Attributes:
+        results: what the calls returned: memory that every replay fills anew.
+    """
+
+    def __init__(
+        self,
+        calls: Sequence[Callable[[], object]],
+        device: torch.device,
+        before: Callable[[], object] | None = None,
+        pool=None,
+    ):
+        """Captures the calls, one a batch.
+
+        Args:
+            calls: what to capture.
+            device: the CUDA device.
+            before: run a few times first, beside the default stream, as capturing wants it; None: the first call.
+            pool: the memory of a graph whose results the calls use; then nothing is run first.
+        """
         self.device, self.events = device, [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+        if pool is None:
+            stream = torch.cuda.Stream(device)
+            stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(stream):
+                for _ in range(STEPS_BEFORE_CAPTURE):
+                    (before or calls[0])()
+            torch.cuda.current_stream(device).wait_stream(stream)
+            torch.cuda.synchronize(device)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, pool=pool):
+            self.results = [call() for call in calls]
 
-    def warm_up(self, work: Callable[[], object]) -> None:
-        """Runs the work a few times beside the default stream, as capturing wants it."""
-        stream = torch.cuda.Stream(self.device)
-        stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(stream):
-            for _ in range(STEPS_BEFORE_CAPTURE):
-                work()
-        torch.cuda.current_stream(self.device).wait_stream(stream)
-        torch.cuda.synchronize(self.device)
-
-    def capture(self, work: Callable[[], object], pool=None) -> tuple["torch.cuda.CUDAGraph", object]:
-        """The graph of the work, and what the work returned: memory that every replay fills anew."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
-            result = work()
-        return graph, result
-
-    def seconds(self, graph: "torch.cuda.CUDAGraph") -> float:
-        """The device's time for one replay."""
+    def seconds(self) -> float:
+        """The device's time for one batch."""
         start, end = self.events
         torch.cuda.synchronize(self.device)
         start.record()
-        graph.replay()
+        self.graph.replay()
         end.record()
         torch.cuda.synchronize(self.device)
-        return start.elapsed_time(end) / 1000
+        return start.elapsed_time(end) / 1000 / len(self.results)
 
 
 class CapturedNorm:
@@ -64,19 +77,13 @@ class CapturedNorm:
         self.call, self.parameters = call, parameters
         count = batches_to_rotate(x)
         self.batches = [(x.detach().clone().requires_grad_(), grad.clone()) for _ in range(count)]
-        self.timer = DeviceTimer(x.device)
-        self.timer.warm_up(self.step)
-        self.forward, self.outputs = self.timer.capture(self._forward)
-        self.backward, self.grads = self.timer.capture(self._backward, self.forward.pool())
-
-    def _forward(self) -> list[Tensor]:
-        return [self.call(x) for x, _ in self.batches]
-
-    def _backward(self) -> list[Sequence[Tensor]]:
-        return [
-            torch.autograd.grad(y, [x, *self.parameters], grad)
-            for y, (x, grad) in zip(self.outputs, self.batches, strict=True)
+        forward = [functools.partial(call, x) for x, _ in self.batches]
+        self.forward = CapturedWork(forward, x.device, self.step)
+        backward = [
+            functools.partial(torch.autograd.grad, y, [x, *parameters], grad)
+            for y, (x, grad) in zip(self.forward.results, self.batches, strict=True)
         ]
+        self.backward = CapturedWork(backward, x.device, pool=self.forward.graph.pool())
 
     def step(self) -> float:
         """One training step on one batch; the seconds that the host takes to start it."""
@@ -87,24 +94,5 @@ class CapturedNorm:
 
     def train(self) -> Parts:
         """Forward, backward and both are the device's; ``host`` is what Python takes to start both."""
-        forward, backward = (self.timer.seconds(graph) / len(self.batches) for graph in (self.forward, self.backward))
-        host = self.step()
+        forward, backward, host = self.forward.seconds(), self.backward.seconds(), self.step()
         return {"forward": forward, "backward": backward, "both": forward + backward, "host": host}
-
-
-class CapturedWork:
-    """Something else on as many batches: a norm in evaluation, a copy."""
-
-    def __init__(self, calls: Sequence[Callable[[], object]], device: torch.device):
-        """One call a batch."""
-
-        def work() -> list[object]:
-            return [call() for call in calls]
-
-        self.timer, self.count = DeviceTimer(device), len(calls)
-        self.timer.warm_up(work)
-        self.graph, self.results = self.timer.capture(work)
-
-    def seconds(self) -> float:
-        """The device's time for one batch."""
-        return self.timer.seconds(self.graph) / self.count

@@ -52,11 +52,11 @@ def test_a_replay_is_shared_out_to_its_batches(script, pretended_device):
     device_time = script("device_time")
     norm, x = build_norm("power", 16), torch.randn(128, 4, 16)
     captured = device_time.CapturedNorm(norm, list(norm.parameters()), x, torch.randn_like(x))
-    assert len(captured.batches) == len(captured.outputs) == len(captured.grads) == 32
+    assert len(captured.batches) == len(captured.forward.results) == len(captured.backward.results) == 32
     parts = captured.train()
     assert parts["forward"] == parts["backward"] == pytest.approx(0.008 / 32)
     assert parts["both"] == pytest.approx(0.016 / 32) and parts["host"] > 0
-    assert captured.forward.replays == captured.backward.replays == 1
+    assert captured.forward.graph.replays == captured.backward.graph.replays == 1
     assert device_time.CapturedWork([lambda: None] * 4, torch.device("cpu")).seconds() == pytest.approx(0.002)
 
 
@@ -69,8 +69,8 @@ def test_a_replay_computes_what_the_norm_does(script, name):
     captured = script("device_time").CapturedNorm(norm, list(norm.parameters()), x, grad)
     captured.train()
     torch.cuda.synchronize()
-    first, *others = captured.outputs
-    assert all(torch.isfinite(y).all() for y in captured.outputs)
+    first, *others = captured.forward.results
+    assert all(torch.isfinite(y).all() for y in captured.forward.results)
     assert all(y.data_ptr() != first.data_ptr() for y in others)
     expected = build_norm(name, 64).cuda()(x)
     torch.testing.assert_close(first, expected, atol=1.0, rtol=0.5)  # normal rows: statistics stay where they start
