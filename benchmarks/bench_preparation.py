@@ -9,21 +9,18 @@ memory is the sum of the proportional set sizes of all processes of a stage, loo
 """
 
 import argparse
-import csv
-import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy
+from interleaved import check_numbers, check_output, finish, surroundings
 from tqdm import tqdm
 
 from fairseq_powernorm.corpora.wmt14 import LANGUAGES, TRAINING_TEXT
-from fairseq_powernorm.files import atomic_write, bytes_below, refuse_to_overwrite, run_command_line
-from fairseq_powernorm.pipeline.provenance import commit, hardware
+from fairseq_powernorm.files import atomic_write, bytes_below, run_command_line
 
 ROOT = Path(__file__).resolve().parent.parent
 WORD_FORMS = {"en": 1_000_000, "de": 2_000_000}
@@ -124,11 +121,8 @@ def measure(name: str, command: list[str], pairs: int) -> dict:
 
 def benchmark(options: argparse.Namespace) -> None:
     """Generates the text if it is not there, runs the stages, and writes OUTPUT.csv and OUTPUT.json."""
-    if options.pairs < 1 or options.merges < 1:
-        raise ValueError(f"expected --pairs and --merges >= 1, got {options.pairs} and {options.merges}")
-    table, record = Path(f"{options.output}.csv"), Path(f"{options.output}.json")
-    for path in (table, record):
-        refuse_to_overwrite(path, options.force)
+    check_numbers(options)
+    check_output(options)
     folder = options.folder.absolute()
     if not (folder / "tokenized" / "test.de").exists():
         generate(folder, options.pairs)
@@ -149,24 +143,12 @@ def benchmark(options: argparse.Namespace) -> None:
         "binarise": binarize,
     }
     rows = [measure(name, command, options.pairs) for name, command in stages.items()]
-    with atomic_write(table) as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    surroundings = {
-        "pairs": options.pairs,
-        "merges": options.merges,
+    totals = {
         "seconds": sum(row["seconds"] for row in rows),
         "peak_memory_gb": max(row["peak_memory_gb"] for row in rows),
         "disk_gb_without_archives": round(bytes_below(folder) / 1e9, 2),
-        "hardware": hardware(),
-        "python": platform.python_version(),
-        "commit": commit(),
     }
-    with atomic_write(record) as stream:
-        json.dump(surroundings, stream, indent=2)
-        stream.write("\n")
-    sys.stdout.write(json.dumps({"stages": rows, **surroundings}, indent=2) + "\n")
+    finish(options, {**totals, **surroundings(options)}, rows)
 
 
 def main() -> None:

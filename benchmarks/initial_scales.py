@@ -9,12 +9,12 @@ PREFIX.png.
 
 import argparse
 import logging
-from pathlib import Path
 
 import torch
 from small_models import build, dictionary, flags, sample
 
-from fairseq_powernorm.files import atomic_write, refuse_to_overwrite, run_command_line
+from fairseq_powernorm.analysis.outputs import check_outputs, write_outputs
+from fairseq_powernorm.files import run_command_line
 from fairseq_powernorm.initialization.schemes import SCHEMES
 
 PRE, POST = ["--norm-type", "layer"], ["--norm-type", "layer", "--norm-position", "post"]
@@ -60,18 +60,13 @@ def measure(options: argparse.Namespace) -> None:
     """Measures, and writes table and chart."""
     if options.layers < 1:
         raise ValueError(f"expected --layers >= 1, got {options.layers}")
-    table, chart = (Path(f"{options.output}.{suffix}") for suffix in ("csv", "png"))
-    for path in (table, chart):
-        refuse_to_overwrite(path, options.force)
+    check_outputs(options.output, options.force, "csv", "png")
     logging.disable(logging.INFO)  # each model's description, and all that matplotlib has to say once fairseq is there
-    from fairseq_powernorm.analysis.layer_scales import draw, to_csv
+    from fairseq_powernorm.analysis.layer_scales import draw, to_rows
 
     models = {name: scales_of(options.layers, norms) for name, norms in MODELS.items()}
-    with atomic_write(table) as stream:
-        to_csv(models, stream)
     title = f"before the first update: {options.layers} + {options.layers} layers, 128 channels"
-    with atomic_write(chart, "wb") as stream:
-        draw(models, title).savefig(stream, format="png")
+    write_outputs(options.output, to_rows(models), draw(models, title))
 
 
 def main() -> None:

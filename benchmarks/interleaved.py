@@ -6,13 +6,13 @@ import datetime
 import json
 import os
 import random
-import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from green_tests import ROOT, require_green_tests
 from omegaconf import OmegaConf
@@ -82,11 +82,6 @@ def timed(function: Callable[[], object], device: torch.device) -> tuple[float, 
     return time.perf_counter() - started, result
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which ``share`` of the values lie, by linear interpolation."""
-    return float(torch.tensor(values, dtype=torch.float64).quantile(share))
-
-
 def summarize(seconds: Mapping[str, Mapping[str, Sequence[float]]], baseline: str) -> list[dict[str, Any]]:
     """A row for each candidate and part: the median and the 20th and 80th percentile of its milliseconds, and of its
     ratio to the baseline in the same round."""
@@ -96,9 +91,8 @@ def summarize(seconds: Mapping[str, Mapping[str, Sequence[float]]], baseline: st
             ratios = [value / other for value, other in zip(values, seconds[baseline][part], strict=True)]
             row: dict[str, Any] = {"candidate": name, "part": part, "rounds": len(values)}
             for unit, numbers, scale in (("ms", values, 1000.0), ("ratio", ratios, 1.0)):
-                row[unit] = round(scale * statistics.median(numbers), 4)
-                row[f"{unit}_p20"] = round(scale * percentile(numbers, 0.2), 4)
-                row[f"{unit}_p80"] = round(scale * percentile(numbers, 0.8), 4)
+                found = (scale * numpy.quantile(numbers, (0.5, 0.2, 0.8))).round(4).tolist()
+                row |= zip((unit, f"{unit}_p20", f"{unit}_p80"), found, strict=True)
             rows.append(row)
     return rows
 
@@ -153,7 +147,7 @@ def checked_device(name: str) -> torch.device:
 
 def writes(options: argparse.Namespace) -> bool:
     """Whether there will be files: not where the benchmark itself is tried, nor with ``--profile``."""
-    return not (options.skip_tests or getattr(options, "profile", False))
+    return not any(getattr(options, name, False) for name in ("skip_tests", "profile"))
 
 
 def output_paths(options: argparse.Namespace) -> tuple[Path, Path]:

@@ -4,17 +4,14 @@ python benchmarks/plot.py --input results/benchmarks/norms_cpu
 """
 
 import argparse
-import csv
 import json
 import math
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
+from fairseq_powernorm.analysis.outputs import read_table
 from fairseq_powernorm.files import atomic_write, run_command_line
 
 PARTS = {"both": "training: forward and backward", "evaluation": "evaluation"}
@@ -37,14 +34,9 @@ def read_rows(path: Path, channels: str, dtype: str, padding: str) -> list[dict[
     """The rows of one case.
 
     Raises:
-        ValueError: not a table of bench_norms.py, or one without the case.
-        OSError: no such file.
+        ValueError: no table of bench_norms.py, or one without the case.
     """
-    with open(path, encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        rows, found = list(reader), reader.fieldnames or []
-    if missing := [name for name in COLUMNS if name not in found]:
-        raise ValueError(f"{path} is no table of bench_norms.py: it has no column {missing[0]}")
+    rows = read_table(path, dict.fromkeys(COLUMNS, str), "benchmarks/bench_norms.py")
     case = (channels, dtype, padding)
     rows = [row for row in rows if (row["channels"], row["dtype"], row["padding"]) == case and row["part"] in PARTS]
     if not rows:
@@ -78,11 +70,12 @@ def style(name: str, colours: dict[str, str]) -> dict:
     return {"color": [white + (1 - white) * part for part in colour], "linestyle": dashes}
 
 
-def draw(rows: list[dict[str, str]], title: str, note: str) -> plt.Figure:
+def draw(rows: list[dict[str, str]], title: str, note: str) -> Figure:
     """The chart, a panel each for training and evaluation."""
     colours: dict[str, str] = {}
     sizes = sorted({int(row["tokens"]) for row in rows})
-    figure, axes = plt.subplots(1, len(PARTS), figsize=(11, 4.6), sharex=True, sharey=True, layout="constrained")
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    axes = figure.subplots(1, len(PARTS), sharex=True, sharey=True)
     for axis, (part, heading) in zip(axes, PARTS.items(), strict=True):
         for name in dict.fromkeys(row["candidate"] for row in rows):
             points = [row for row in rows if row["candidate"] == name and row["part"] == part]

@@ -9,9 +9,7 @@ of the device's time for ``power``'s pass forward and its pass backward, over th
 
 import argparse
 import contextlib
-import csv
 import itertools
-import json
 import math
 import os
 import statistics
@@ -22,10 +20,10 @@ from pathlib import Path
 import torch
 from bench_norms import DTYPES, batch
 from device_time import CapturedWork, batches_to_rotate
-from interleaved import check_numbers, checked_device, surroundings, timed
+from interleaved import check_numbers, check_output, checked_device, finish, surroundings, timed
 from tqdm import tqdm
 
-from fairseq_powernorm.files import atomic_write, refuse_to_overwrite, run_command_line
+from fairseq_powernorm.files import run_command_line
 from fairseq_powernorm.functional.masking import to_rows
 
 CHOICES = {
@@ -114,10 +112,7 @@ def tune(options: argparse.Namespace) -> None:
     """Searches, prints the best settings, and writes every trial."""
     check_numbers(options)
     device = checked_device(options.device)
-    table, record = Path(f"{options.output}.csv"), Path(f"{options.output}.json")
-    for path in (table, record):
-        refuse_to_overwrite(path, options.force)
-    table.parent.mkdir(parents=True, exist_ok=True)
+    check_output(options)
     if device.type == "cpu":
         os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
     from fairseq_powernorm.kernels import cuda
@@ -146,15 +141,12 @@ def tune(options: argparse.Namespace) -> None:
 
     best, costs = search(cost, start, choices)
     progress.close()
-    with atomic_write(table) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*choices, "over_start", *(f"{'_'.join(map(str, case))}_us" for case in cases)])
-        for values, each in sorted(costs.items(), key=lambda item: item[1]):
-            micros = [round(1e6 * seconds, 2) for seconds in times.get(values, [])]
-            writer.writerow([*values, round(each, 4), *micros])
-    with atomic_write(record) as stream:
-        json.dump({**surroundings(options), "start": start, "best": best}, stream, indent=2)
-        stream.write("\n")
+    columns = (*choices, "over_start", *(f"{'_'.join(map(str, case))}_us" for case in cases))
+    rows = []
+    for values, each in sorted(costs.items(), key=lambda item: item[1]):
+        micros = [round(1e6 * seconds, 2) for seconds in times.get(values, [])]
+        rows.append(dict(zip(columns, (*values, round(each, 4), *micros), strict=False)))  # none where it failed
+    finish(options, {**surroundings(options), "start": start, "best": best}, rows)
     gain = costs[tuple(best.values())]
     sys.stdout.write(f"best of {len(costs)}: {best}, {gain:.3f} of the time with {start}\n")
 

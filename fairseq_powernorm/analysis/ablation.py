@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_output_options(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    check_outputs(options, "md", "csv", "png")
+    check_outputs(options.output_prefix, options.force, "md", "csv", "png")
     runs = sorted(read_runs(options.runs), key=lambda run: (rank(run.norm), run.seed))
     measurements = measure(runs)
     if options.others is not None:

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("tables", nargs="+", metavar="TOKENS=TABLE.csv", help="the CSV of scoring.table for each size")
     add_output_options(parser, title="batch sizes")
     options = parser.parse_args(arguments)
-    check_outputs(options, "md", "csv", "png")
+    check_outputs(options.output_prefix, options.force, "md", "csv", "png")
     sizes = read_tables(options.tables)
     markdown = to_markdown(sizes, options.title, options.command)
     rows: list[list] = [["test_set", "norm", "tokens", "bleu_mean", "bleu_standard_deviation"]]

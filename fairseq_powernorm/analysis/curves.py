@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--force", action="store_true", help="replace files that exist")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    check_outputs(options, "csv", "png")
+    check_outputs(options.output_prefix, options.force, "csv", "png")
     points = read_runs(options.runs)
     rows = [[each.name for each in fields(Point)], *map(astuple, points)]
     write_outputs(options.output_prefix, rows, draw(points, options.title))

@@ -4,11 +4,9 @@ For any model: forward hooks look at what its modules give, and a backward pass 
 grows or falls geometrically with depth is what initializations and norms are there to prevent (Glorot and Bengio 2010).
 """
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import IO
+from dataclasses import astuple, dataclass
 
 import torch
 from matplotlib.figure import Figure
@@ -104,12 +102,10 @@ def root_mean_square(values: Tensor) -> float:
     return values.detach().double().square().mean().sqrt().item()
 
 
-def to_csv(models: Mapping[str, Sequence[LayerScale]], stream: IO[str]) -> None:
-    """Writes the scales of several models unrounded, a line a module: ``model,module,activation,gradient``."""
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["model", "module", *QUANTITIES])
-    for model, scales in models.items():
-        writer.writerows([model, scale.module, scale.activation, scale.gradient] for scale in scales)
+def to_rows(models: Mapping[str, Sequence[LayerScale]]) -> list[tuple]:
+    """The scales of several models, a row a module, with the heading: ``model,module,activation,gradient``."""
+    heading = ("model", "module", *QUANTITIES)
+    return [heading, *((model, *astuple(scale)) for model, scales in models.items() for scale in scales)]
 
 
 def draw(models: Mapping[str, Sequence[LayerScale]], title: str = "") -> Figure:

@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--force", action="store_true", help="replace files that exist")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    check_outputs(options, "md", "csv")
+    check_outputs(options.output_prefix, options.force, "md", "csv")
     found = gaps(read_runs(options.runs), options.updates)
     rows = [[row.norm, " ".join(map(str, row.seeds)), *astuple(row)[2:]] for row in found]
     header = [each.name for each in fields(Gap)]

@@ -20,10 +20,10 @@ def add_output_options(parser: argparse.ArgumentParser, title: str = "") -> None
     parser.add_argument("--force", action="store_true", help="replace files that exist")
 
 
-def check_outputs(options: argparse.Namespace, *suffixes: str) -> None:
-    """Raises ``FileExistsError`` if a file of :func:`write_outputs` exists, without ``--force``; before any work."""
+def check_outputs(prefix: str | Path, force: bool, *suffixes: str) -> None:
+    """Raises ``FileExistsError`` if a file of :func:`write_outputs` exists and ``force`` is not set."""
     for suffix in suffixes:
-        refuse_to_overwrite(f"{options.output_prefix}.{suffix}", options.force)
+        refuse_to_overwrite(f"{prefix}.{suffix}", force)
 
 
 def write_outputs(

@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--baseline", default="layer", metavar="NORM", help="what others are compared with")
     add_output_options(parser)
     options = parser.parse_args(arguments)
-    check_outputs(options, "md", "csv", "png")
+    check_outputs(options.output_prefix, options.force, "md", "csv", "png")
     measurements, speeds = read_measurements(options.quality), read_speed(options.speed)
     rows = table_rows(measurements, speeds, options.baseline)
     markdown = to_markdown(rows, measurements[0].signature, options.baseline, options.command)

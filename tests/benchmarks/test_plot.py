@@ -29,9 +29,13 @@ def test_the_chart(run, script, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words", "said"),
     [
-        (None, "", "No such file or directory"),
-        ("candidate,part,ms\nlayer,update,1\n", "", "is no table of bench_norms.py: it has no column dtype"),
-        ("", "", "is no table of bench_norms.py"),
+        (None, "", "is missing: benchmarks/bench_norms.py makes it"),
+        (
+            "candidate,part,ms\nlayer,update,1\n",
+            "",
+            "is not a table of benchmarks/bench_norms.py: it has no column dtype",
+        ),
+        ("", "", "is not a table of benchmarks/bench_norms.py"),
         (TABLE, "--channels 256", "holds no float32 rows of 256 channels with padding yes"),
     ],
 )
