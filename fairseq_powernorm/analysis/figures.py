@@ -17,17 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoints.io import load_checkpoint
-from ..files import refuse_to_overwrite, run_command_line
+from ..files import run_command_line
 from ..scoring.rows import rank
 from . import paper_figures, theory_figures
 from .bar_chart import norm_of
-from .outputs import read_table, write_outputs
+from .outputs import check_outputs, read_table, write_outputs
 from .paper_figures import SIZES_OF_THE_PAPER, Drawing
-from .recorded_runs import JUMPS, RecordedRun, jumps, read_run
+from .recorded_runs import JUMPS, RECORD, RecordedRun, jumps, read_run
 
 logger = logging.getLogger(__name__)
 
-RECORD = "norm_record"
 OF_RECORDS: dict[str, Callable[[Sequence[RecordedRun]], Drawing]] = {
     "2": paper_figures.figure2,
     "3": paper_figures.figure3,
@@ -175,8 +174,7 @@ def draw_all(sources: Sources, asked: Sequence[str], prefix: str, title: str, fo
         pairs = recorded_pairs(sources)
         drawings |= {f"relative_{norm}": paper_figures.relative(runs) for norm, runs in pairs.items()}
     for name in drawings:
-        for suffix in ("png", "csv"):
-            refuse_to_overwrite(f"{prefix}_{name}.{suffix}", force)
+        check_outputs(f"{prefix}_{name}", force, "png", "csv")
     for name, drawing in drawings.items():
         write_outputs(f"{prefix}_{name}", [drawing.header, *drawing.rows], drawing.chart)
     if pairs:

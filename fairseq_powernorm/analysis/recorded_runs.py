@@ -10,6 +10,7 @@ import numpy as np
 
 from ..recording.record import Row, read_description, read_record
 
+RECORD = "norm_record"  # the folder in a run's
 PLACES = {"input": "", "scaled": ", after the scaling"}
 RELATIVE = {  # distances by the size of what they are distances from
     "variance_distance / running_variance": ("variance_distance", "running_variance"),

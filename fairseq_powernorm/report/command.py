@@ -14,15 +14,13 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from ..analysis import curves
+from ..analysis.recorded_runs import RECORD, read_run
 from ..files import atomic_write, refuse_to_overwrite, run_command_line
 from ..scoring.runs import run_folders
 from . import figures
 from .content import read_content
 
 logger = logging.getLogger(__name__)
-
-RECORD = Path("norm_record") / "record.csv"
-"""In a run's folder: the record of its norms, if there is one."""
 
 
 def code(text: str) -> Markup:
@@ -44,14 +42,17 @@ def render(folder: Path, baseline: str = "layer", command: str = "") -> str:
         points = []
     records = {}
     for run in run_folders(folder):
-        if (run / RECORD).is_file():
-            records[run.parent.name, int(run.name.removeprefix("seed"))] = run / RECORD
+        if (run / RECORD).is_dir():
+            try:
+                records[run.parent.name, int(run.name.removeprefix("seed"))] = read_run(run / RECORD, run.parent.name)
+            except ValueError as error:
+                logger.warning("no statistics of %s: %s", run, error)
     distances = figures.draw_distances(records)
     environment = Environment(
         loader=PackageLoader("fairseq_powernorm", "report"), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["code"] = code
-    script, _, _ = environment.loader.get_source(environment, "page.js") if environment.loader else ("", "", "")
+    script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         content=content,
         curves=figures.to_html(figures.draw_losses(points)) if points else "",

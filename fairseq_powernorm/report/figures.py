@@ -1,14 +1,14 @@
 """Curves that can be zoomed and switched on and off, drawn by plotly."""
 
-import csv
+import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..analysis.bar_chart import color_of
 from ..analysis.curves import Point, curves_of
+from ..analysis.recorded_runs import RecordedRun, Row
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 LOSSES = (
@@ -36,37 +36,24 @@ def draw_losses(points: Sequence[Point]) -> go.Figure:
     return draw_panels({title: curves for title, curves in panels.items() if curves}, "updates")
 
 
-def read_distances(record: Path) -> dict[str, Curve]:
-    """The columns of :data:`DISTANCES` of a run's record, of the first norm of the model, as its input has them.
-
-    Micro-batches and ranks of an update are averaged.
-
-    Raises:
-        ValueError: the file lacks a column.
-    """
-    updates: dict[int, list[list[float]]] = {}
-    with record.open(encoding="utf-8", newline="") as stream:
-        first = None
-        for row in csv.DictReader(stream):
-            try:
-                first = first or row["norm"]
-                if row["norm"] == first and row["place"] == "input":
-                    updates.setdefault(int(row["update"]), []).append([float(row[name]) for _, name in DISTANCES])
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{record}: not the record of a training ({error!r})") from None
-    columns: dict[str, Curve] = {}
-    for place, (title, _) in enumerate(DISTANCES):
-        means = [sum(values[place] for values in passes) / len(passes) for passes in updates.values()]
-        columns[title] = [*updates], means
-    return columns
+def distances_of(run: RecordedRun) -> dict[str, Curve]:
+    """The columns of :data:`DISTANCES` by update, of a norm's input; means over micro-batches and ranks."""
+    updates: dict[int, list[Row]] = {}
+    for row in run.rows:
+        if row["place"] == "input":
+            updates.setdefault(row["update"], []).append(row)
+    return {
+        title: ([*updates], [statistics.fmean(row[name] for row in rows) for rows in updates.values()])
+        for title, name in DISTANCES
+    }
 
 
-def draw_distances(records: Mapping[tuple[str, int], Path]) -> go.Figure | None:
+def draw_distances(runs: Mapping[tuple[str, int], RecordedRun]) -> go.Figure | None:
     """How far batch statistics are from running ones, by update; None if no run was recorded."""
     panels: dict[str, dict[tuple[str, int], Curve]] = {}
-    for run, path in records.items():
-        for title, curve in read_distances(path).items():
-            panels.setdefault(title, {})[run] = curve
+    for name, run in runs.items():
+        for title, curve in distances_of(run).items():
+            panels.setdefault(title, {})[name] = curve
     return draw_panels(panels, "updates", logarithmic=True) if panels else None
 
 

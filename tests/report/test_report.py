@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from fairseq_powernorm.analysis.recorded_runs import RecordedRun
 from fairseq_powernorm.report import command, content, figures
 from fairseq_powernorm.scoring import bleu
 
@@ -83,15 +84,18 @@ def test_other_raw_text_is_not_taken_for_the_source(runs, tmp_path):
     assert content.read_content(copy, "layer").translations[0].source is None
 
 
-def test_distances_are_means_over_micro_batches(tmp_path):
-    record = tmp_path / "record.csv"
-    header = "update,pass,norm,place,mean_distance,variance_distance,square_mean_distance\n"
-    rows = ["10,0,first,input,1,2,3", "10,1,first,input,3,4,5", "10,0,first,scaled,9,9,9", "10,0,second,input,9,9,9"]
-    record.write_text(header + "".join(f"{row}\n" for row in [*rows, "20,0,first,input,6,7,8"]))
-    assert list(figures.read_distances(record).values()) == [([10, 20], [2, 6]), ([10, 20], [3, 7]), ([10, 20], [4, 8])]
-    record.write_text("update,norm\n1,first\n")
-    with pytest.raises(ValueError, match=r"record\.csv: not the record of a training"):
-        figures.read_distances(record)
+def test_distances_are_means_over_micro_batches():
+    columns = [name for _, name in figures.DISTANCES]
+    rows = [
+        {"update": update, "place": place, **dict(zip(columns, values, strict=True))}
+        for update, place, *values in (
+            (10, "input", 1, 2, 3), (10, "scaled", 9, 9, 9), (10, "input", 3, 4, 5), (20, "input", 6, 7, 8)
+        )
+    ]  # fmt: skip
+    found = figures.distances_of(RecordedRun("power", "first", 10, "", rows))
+    assert list(found.values()) == [([10, 20], [2, 6]), ([10, 20], [3, 7]), ([10, 20], [4, 8])]
+    assert len(figures.draw_distances({("power", 1): RecordedRun("power", "first", 10, "", rows)}).data) == 3
+    assert figures.draw_distances({}) is None
 
 
 def test_runs_of_one_colour_have_lines_of_their_own():
