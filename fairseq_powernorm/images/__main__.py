@@ -7,6 +7,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from ..files import run_command_line
@@ -51,18 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     training = read_images(options.data, "train", options.images)
     test = read_images(options.data, "test", options.test_images)
-    settings = Settings(
-        norm=options.norm,
-        images=len(training),
-        test_images=len(test),
-        epochs=options.epochs,
-        seed=options.seed,
-        batch=options.batch,
-        learning_rate=options.learning_rate,
-        alpha=options.alpha,
-        warmup_updates=options.warmup_updates,
-        source=training.source,
-    )
+    given = {each.name: getattr(options, each.name) for each in fields(Settings) if each.name in options}
+    data = {"images": len(training), "test_images": len(test), "source": training.source}
+    settings = Settings(**{**given, **data})
     output = options.output or Path("runs") / "cifar10" / options.norm / f"seed{options.seed}"
     record = not options.no_record and options.norm != NONE
     train(settings, training, test, output, options.record_interval if record else None)

@@ -76,9 +76,8 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     return padded[each, channel, rows.view(count, 1, height, 1), columns.view(count, 1, 1, width)]
 
 
-def batches(images: Images, size: int, seed: int, epoch: int, augment: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(images: Images, size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """An epoch's training batches in a random order, which seed and epoch determine; the last one may be smaller."""
     generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
     for chosen in torch.randperm(len(images), generator=generator).split(size):
-        pixels = normalized(images.pixels[chosen])
-        yield augmented(pixels, generator) if augment else pixels, images.labels[chosen]
+        yield augmented(normalized(images.pixels[chosen]), generator), images.labels[chosen]

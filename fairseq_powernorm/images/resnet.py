@@ -14,27 +14,12 @@ from ..norms.registry import available_norms, build_norm, settings_of
 NONE = "none"
 """In the place of a norm's name: no norm."""
 WIDTHS = (16, 32, 64)
+CLASSES = 10
 BLOCKS = 3  # of each width: 6 · 3 + 2 layers
 
 
-class ImageNorm(nn.Module):
-    """A norm of this package for images (B, C, H, W): every position is a token."""
-
-    def __init__(self, norm: nn.Module):
-        """Args:
-        norm: takes rows (N, C).
-        """
-        super().__init__()
-        self.norm = norm
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C, H, W); a view to and fro where the memory's order is channels last."""
-        positions = images.permute(0, 2, 3, 1)
-        return self.norm(positions.reshape(-1, positions.size(-1))).view(positions.shape).permute(0, 3, 1, 2)
-
-
 def build_image_norm(name: str, channels: int, **settings: float | int) -> nn.Module:
-    """A norm by name; settings that it has no use for are left out.
+    """A norm by name, for images (B, C, H, W); settings that it has no use for are left out.
 
     Raises:
         ValueError: an unknown name, or a value outside its range.
@@ -44,7 +29,7 @@ def build_image_norm(name: str, channels: int, **settings: float | int) -> nn.Mo
     if name not in available_norms():
         raise ValueError(f"unknown norm {name!r}; known norms: {', '.join(available_norms())}")
     taken = {key: value for key, value in settings.items() if key in settings_of(name)}
-    return ImageNorm(build_norm(name, channels, **taken))
+    return build_norm(name, channels, channel_dim=1, **taken)
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -81,10 +66,9 @@ class ResNet20(nn.Module):
     """269,722 parameters with ``batch``: a stem, three blocks each of 16, 32 and 64 channels, mean over positions,
     linear. He initialisation by fan-out."""
 
-    def __init__(self, norm: str = "batch", classes: int = 10, **settings: float | int):
+    def __init__(self, norm: str = "batch", **settings: float | int):
         """Args:
             norm: a name of :func:`~fairseq_powernorm.norms.registry.available_norms`, or ``none``.
-            classes: of the output.
             **settings: of the norms; those that a norm has no use for are left out.
 
         Raises:
@@ -99,14 +83,14 @@ class ResNet20(nn.Module):
                 for inputs, outputs in zip([WIDTHS[0], *widths[:-1]], widths, strict=True)
             )
         )
-        self.linear = nn.Linear(WIDTHS[-1], classes)
+        self.linear = nn.Linear(WIDTHS[-1], CLASSES)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) → logits (B, classes)."""
+        """Images (B, 3, H, W) → logits (B, 10)."""
         images = images.contiguous(memory_format=torch.channels_last)
         features = self.blocks(F.relu(self.stem_norm(self.stem(images))))
         return self.linear(features.mean(dim=(2, 3)))

@@ -26,10 +26,9 @@ from ..norms.power_norm import PowerNorm
 from ..norms.registry import available_norms
 from ..norms.update import one_update
 from ..options import Parser, number
-from ..recording import bound
+from ..recording.bound import BoundObserver
 from .data import Images, batches, read_images
 from .resnet import NONE, ResNet20
-from .train import set_num_updates
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +42,11 @@ COLUMNS = (
 )
 
 
-def loss_and_gradient(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
+def loss_and_gradient(
+    model: nn.Module, inputs: Tensor, labels: Tensor, num_updates: int
+) -> tuple[Tensor, list[Tensor]]:
     """The loss in training mode and its gradient; no statistic of a norm changes."""
-    with one_update(model) as update:
+    with one_update(model, num_updates=num_updates) as update:
         loss = F.cross_entropy(model(inputs), labels)
         gradient = torch.autograd.grad(loss, list(model.parameters()))
         update.taken = False
@@ -58,7 +59,7 @@ def norm_of(vectors: Sequence[Tensor]) -> float:
 
 
 def measure(
-    model: nn.Module, inputs: Tensor, labels: Tensor, learning_rate: float, steps: Sequence[float] = STEPS
+    model: nn.Module, inputs: Tensor, labels: Tensor, learning_rate: float, num_updates: int = 0
 ) -> dict[str, float]:
     """Looks along the gradient from where the model is; its weights and statistics are as before then.
 
@@ -67,20 +68,20 @@ def measure(
         inputs: a batch.
         labels: of it.
         learning_rate: the unit of the steps.
-        steps: at least one, above 0.
+        num_updates: of the training so far.
 
     Returns:
         :data:`COLUMNS` but the first and the last.
     """
-    loss, gradient = loss_and_gradient(model, inputs, labels)
+    loss, gradient = loss_and_gradient(model, inputs, labels, num_updates)
     weights = [parameter.detach().clone() for parameter in model.parameters()]
     length, losses, distances, smoothness = norm_of(gradient), [], [], []
-    for step in steps:
+    for step in STEPS:
         size = step * learning_rate
         with torch.no_grad():
             for parameter, weight, direction in zip(model.parameters(), weights, gradient, strict=True):
                 parameter.copy_(weight - size * direction)
-        there, gradient_there = loss_and_gradient(model, inputs, labels)
+        there, gradient_there = loss_and_gradient(model, inputs, labels, num_updates)
         losses.append(there.item())
         distances.append(norm_of([one - other for one, other in zip(gradient, gradient_there, strict=True)]))
         smoothness.append(distances[-1] / (size * length))
@@ -93,7 +94,7 @@ def measure(
 
 def study(
     norm: str, images: Images, steps: int, every: int, learning_rate: float, seed: int, batch: int = 128
-) -> tuple[list[dict], list[dict]]:
+) -> list[dict]:
     """Trains ResNet20 with a norm for some steps of SGD with momentum, and measures on the way.
 
     Args:
@@ -106,17 +107,15 @@ def study(
         batch: images a step.
 
     Returns:
-        A row of :data:`COLUMNS` for each measurement; for ``power`` the rows of
-        :class:`~fairseq_powernorm.recording.bound.BoundObserver` for each step, and no measurement, as its gradient is
-        not that of its loss.
+        A row of :data:`COLUMNS` for each measurement; for ``power``, whose gradient is not that of its loss, the rows
+        of :class:`~fairseq_powernorm.recording.bound.BoundObserver` for each step.
     """
     torch.manual_seed(seed)
     model = ResNet20(norm)
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=1e-4)
-    observer = bound.BoundObserver(model) if norm == PowerNorm.declaration.name else None
+    observer = BoundObserver(model) if norm == PowerNorm.declaration.name else None
     whose = f"{len(images)} of {images.source}"
     rows: list[dict] = []
-    bounds: list[dict] = []
     model.train()
     done, epoch = 0, 0
     bar = tqdm(total=steps, desc=norm, unit=" steps", leave=False, disable=None)
@@ -124,23 +123,23 @@ def study(
         for inputs, labels in batches(images, batch, seed, epoch):
             if done == steps:
                 break
-            set_num_updates(model, done)
             if observer is None and done % every == 0:
-                rows.append({"step": done, **measure(model, inputs, labels, learning_rate), "images": whose})
-            with one_update(model):
+                found = measure(model, inputs, labels, learning_rate, done)
+                rows.append({"step": done, **found, "images": whose})
+            with one_update(model, num_updates=done):
                 loss = F.cross_entropy(model(inputs), labels)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
             if observer is not None:
-                bounds += [{"step": done, **row, "images": whose} for row in observer.rows]
+                rows += [{"step": done, **row, "images": whose} for row in observer.rows]
                 observer.rows.clear()
             done += 1
             bar.update()
         epoch += 1
         logger.info("%s: %d of %d steps, loss %.3f", norm, done, steps, loss.item())
     bar.close()
-    return rows, bounds
+    return rows
 
 
 def write_study(folder: Path, norms: Sequence[str], images: Images, force: bool, **settings: Any) -> list[Path]:
@@ -155,20 +154,16 @@ def write_study(folder: Path, norms: Sequence[str], images: Images, force: bool,
     """
     paths = []
     for norm in norms:
-        kind, columns = (
-            ("bound", ("step", *bound.COLUMNS, "images"))
-            if norm == PowerNorm.declaration.name
-            else ("smoothness", COLUMNS)
-        )
+        kind = "bound" if norm == PowerNorm.declaration.name else "smoothness"
         paths.append(path := folder / f"{kind}_{norm}.csv")
         if path.exists() and not force:
             logger.info("%s is there already", path)
             continue
-        rows, bounds = study(norm, images, **settings)
+        rows = study(norm, images, **settings)
         with atomic_write(path) as stream:
-            writer = csv.DictWriter(stream, columns, lineterminator="\n")
+            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
             writer.writeheader()
-            writer.writerows(rows or bounds)
+            writer.writerows(rows)
     return paths
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from tqdm import tqdm
 
 from ..files import atomic_write, exclusive
@@ -84,13 +83,6 @@ def build_model(settings: Settings) -> ResNet20:
     return ResNet20(settings.norm, alpha_fwd=alpha, alpha_bwd=alpha, warmup_updates=warmup_updates)
 
 
-def set_num_updates(model: nn.Module, updates: int) -> None:
-    """Tells the norms how many updates are done."""
-    for module in model.modules():
-        if callable(tell := getattr(module, "set_num_updates", None)):
-            tell(updates)
-
-
 def recording(recorder: NormRecorder | None, update: OneUpdate, number: int) -> contextlib.AbstractContextManager:
     """Within the block an update is recorded, where there is a recorder."""
     return contextlib.nullcontext() if recorder is None else recorder.record(update, number)
@@ -111,14 +103,13 @@ def train_epoch(
     shown = {"desc": f"epoch {epoch + 1}", "unit": " batches", "leave": False, "disable": None}
     shuffled = batches(images, settings.batch, settings.seed, epoch)
     for inputs, labels in tqdm(shuffled, total=math.ceil(len(images) / settings.batch), **shown):
-        set_num_updates(model, updates)
-        updates += 1
-        with one_update(model) as update, recording(recorder, update, updates):
+        with one_update(model, num_updates=updates) as update, recording(recorder, update, updates + 1):
             logits = model(inputs)
             loss = F.cross_entropy(logits, labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+        updates += 1
         loss_sum += loss.detach() * len(labels)
         errors += (logits.argmax(dim=1) != labels).sum()
     return loss_sum.item() / len(images), errors.item() / len(images), updates

@@ -4,7 +4,7 @@ With X̂ = x/√(ψ² + ε), g = γ ⊙ dY and Γ = mean X̂², ν is at most B 
 by channel, and so |dX| ≤ (|g| + B |X̂|)/√(ψ² + ε) for every token (docs/guarantees.md derives it).
 """
 
-from collections.abc import Callable
+import functools
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ..norms.power_norm import PowerNorm
 
 Row = dict[str, float | str]
-COLUMNS = ("norm", "gradient", "bound", "largest_share", "projection_share")
 
 
 class BoundObserver:
@@ -27,7 +26,7 @@ class BoundObserver:
     def __init__(self, model: nn.Module):
         """Args:
             model: its ``power`` are observed; those that scale tokens first are not, as the bound is that of the scaled
-                tokens' gradient. Activations come as rows, without padding.
+                tokens' gradient. Activations come without padding.
 
         Raises:
             ValueError: no such norm.
@@ -40,48 +39,35 @@ class BoundObserver:
             raise ValueError(f"{type(model).__name__} has no norm 'power' without scaling, which the bound is of")
         self._seen: dict[str, tuple[Tensor, Tensor]] = {}
         self._bounds: dict[str, Tensor] = {}
-        self._handles = []
         for name, norm in self.norms.items():
-            self._handles += [
-                norm.register_forward_pre_hook(self._before(name)),
-                norm.register_full_backward_hook(self._compare(name)),
-            ]
+            norm.register_forward_pre_hook(functools.partial(self._before, name))
+            norm.register_full_backward_hook(functools.partial(self._compare, name))
 
-    def remove(self) -> None:
-        """Takes the hooks off again."""
-        for handle in self._handles:
-            handle.remove()
+    def _before(self, name: str, norm: PowerNorm, given: tuple[Tensor, ...]) -> None:
+        if norm.training:
+            rows = given[0].detach().double().flatten(0, -2)
+            square_mean = rows.square().mean(dim=0) if norm.warming_up else norm.running_square_mean.double()
+            self._seen[name] = rows, (square_mean + norm.eps).sqrt()
 
-    def _before(self, name: str) -> Callable:
-        def hook(norm: PowerNorm, given: tuple[Tensor, ...]) -> None:
-            if norm.training:
-                rows = given[0].detach().double()
-                square_mean = rows.square().mean(dim=0) if norm.warming_up else norm.running_square_mean.double()
-                self._seen[name] = rows, (square_mean + norm.eps).sqrt()
-
-        return hook
-
-    def _compare(self, name: str) -> Callable:
-        def hook(norm: PowerNorm, grad_input: tuple[Tensor, ...], grad_output: tuple[Tensor, ...]) -> None:
-            assert norm.weight is not None
-            rows, root = self._seen[name]
-            normalized, g = rows / root, grad_output[0].double() * norm.weight.detach().double()
-            own = g.square().mean(dim=0).sqrt() / normalized.square().mean(dim=0).clamp(min=1e-300).sqrt()
-            before = self._bounds.get(name, torch.zeros_like(own))
-            # In a warm-up ν is the batch's own Λ, which is at most this batch's B.
-            limit = (g.abs() + (own if norm.warming_up else before) * normalized.abs()) / root
-            gradient, self._bounds[name] = grad_input[0].double(), torch.maximum(before, own)
-            tiny = torch.finfo(torch.float64).tiny
-            self.rows.append(
-                {
-                    "norm": name,
-                    "gradient": gradient.norm().item(),
-                    "bound": limit.norm().item(),
-                    "largest_share": (gradient.abs() / limit.clamp(min=tiny)).max().item(),
-                    "projection_share": (norm.gradient_projection.abs() / self._bounds[name].clamp(min=tiny))
-                    .max()
-                    .item(),
-                }
-            )
-
-        return hook
+    def _compare(
+        self, name: str, norm: PowerNorm, grad_input: tuple[Tensor, ...], grad_output: tuple[Tensor, ...]
+    ) -> None:
+        assert norm.weight is not None
+        rows, root = self._seen[name]
+        grad = grad_output[0].movedim(norm.channel_dim, -1).flatten(0, -2)
+        normalized, g = rows / root, grad.double() * norm.weight.detach().double()
+        own = g.square().mean(dim=0).sqrt() / normalized.square().mean(dim=0).clamp(min=1e-300).sqrt()
+        before = self._bounds.get(name, torch.zeros_like(own))
+        # In a warm-up ν is the batch's own Λ, which is at most this batch's B.
+        limit = (g.abs() + (own if norm.warming_up else before) * normalized.abs()) / root
+        gradient, self._bounds[name] = grad_input[0].double().flatten(0, -2), torch.maximum(before, own)
+        tiny = torch.finfo(torch.float64).tiny
+        self.rows.append(
+            {
+                "norm": name,
+                "gradient": gradient.norm().item(),
+                "bound": limit.norm().item(),
+                "largest_share": (gradient.abs() / limit.clamp(min=tiny)).max().item(),
+                "projection_share": (norm.gradient_projection.abs() / self._bounds[name].clamp(min=tiny)).max().item(),
+            }
+        )

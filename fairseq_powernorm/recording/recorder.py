@@ -190,7 +190,7 @@ class NormRecorder:
 
         def look(grad: Tensor) -> None:
             with torch.no_grad():
-                given = wide(rows), wide(grad), padding
+                given = wide(rows), wide(grad.movedim(norm.channel_dim, -1)), padding
                 for each in passes:
                     settings = each.site.reduce, each.site.groups, norm.eps
                     each.backward = backward_quantities(*given, each.batch, norm.weight, *settings)

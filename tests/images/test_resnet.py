@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fairseq_powernorm.images.resnet import Block, ImageNorm, ResNet20
+from fairseq_powernorm.images.resnet import Block, ResNet20
+from fairseq_powernorm.norms.token_norm import TokenNorm
 
 
 def parameters(model):
@@ -16,9 +17,9 @@ def with_torch_norms(model):
     """Every norm in the model replaced by torch's with the same parameters and settings."""
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if isinstance(child, ImageNorm):
-                torch_norm = nn.BatchNorm2d(child.norm.channels)
-                torch_norm.load_state_dict(child.norm.state_dict(), strict=False)
+            if isinstance(child, TokenNorm):
+                torch_norm = nn.BatchNorm2d(child.channels)
+                torch_norm.load_state_dict(child.state_dict(), strict=False)
                 setattr(module, name, torch_norm)
     return model
 
@@ -49,7 +50,7 @@ def test_batch_is_torch_s_batch_norm_over_images():
     torch.testing.assert_close(*outputs, rtol=1e-9, atol=1e-9)
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-7, atol=1e-9)
-    torch.testing.assert_close(ours.stem_norm.norm.running_mean, theirs.stem_norm.running_mean)
+    torch.testing.assert_close(ours.stem_norm.running_mean, theirs.stem_norm.running_mean)
 
 
 def test_the_shortcut_has_no_parameters():
@@ -64,7 +65,7 @@ def test_the_shortcut_has_no_parameters():
 @pytest.mark.parametrize("name", ["pn-v", "power", "layer"])
 def test_other_norms_by_their_names(name):
     model = ResNet20(name, alpha_fwd=0.8, alpha_bwd=0.7, warmup_updates=5)
-    norms = [module.norm for module in model.modules() if isinstance(module, ImageNorm)]
+    norms = [module for module in model.modules() if isinstance(module, TokenNorm)]
     assert len(norms) == 19 and all(norm.declaration.name == name for norm in norms)
     if name == "power":
         assert all((norm.alpha_fwd, norm.alpha_bwd, norm.warmup_updates) == (0.8, 0.7, 5) for norm in norms)

@@ -73,7 +73,7 @@ def test_it_learns_and_records(tmp_path, norm):
     assert metrics[-1]["train_loss"] < 0.8 < metrics[0]["train_loss"] and metrics[-1]["train_error"] < 0.2
     rows = read_record(tmp_path / "norm_record")
     assert [*dict.fromkeys(row["update"] for row in rows)] == [3, 6, 9, 12, 15]
-    assert rows[0]["norm"] == "stem_norm.norm" and rows[0]["tokens"] == 8 * 1024  # the epoch's last batch
+    assert rows[0]["norm"] == "stem_norm" and rows[0]["tokens"] == 8 * 1024  # the epoch's last batch
     assert (tmp_path / "metrics.csv").read_text().count("\n") == 6
 
 

@@ -260,6 +260,22 @@ def test_rows_have_no_sentences(tmp_path):
     assert row["gradient_mean"] > 0
 
 
+def test_channels_may_stand_in_another_dimension(tmp_path):
+    """Images (B, C, H, W) give the record of their positions."""
+    images, found = torch.randn(3, C, 2, 4), []
+    for name, x, settings in (
+        ("images", images, {"channel_dim": 1}),
+        ("rows", images.permute(0, 2, 3, 1).reshape(-1, C), {}),
+    ):
+        norm = build_norm("batch", C, **settings)
+        recorder = NormRecorder(norm, tmp_path / name, interval=1, run={})
+        with one_update(norm) as update, recorder.record(update, 1):
+            norm(x).mul(x).sum().backward()
+        found.append(read_record(tmp_path / name)[0])
+    for quantity in set(QUANTITIES) - {"between_sentences"}:
+        assert found[0][quantity] == pytest.approx(found[1][quantity], rel=1e-6)
+
+
 def test_a_norm_without_gradient_has_empty_ones(tmp_path):
     norm = build_norm("pn-v", C, elementwise_affine=False)
     recorder = NormRecorder(norm, tmp_path, interval=1)
