@@ -95,21 +95,13 @@ def read_bars(path: str | Path) -> list[Bar]:
     return [Bar(*(row[name] for name in COLUMNS)) for row in rows]
 
 
-def draw(bars: Sequence[Bar], title: str = "", axis_start: float = 0.0) -> Figure:
+def draw(bars: Sequence[Bar], title: str = "") -> Figure:
     """A figure with one panel per test set; all panels share the axis of BLEU.
 
     Args:
         bars: at least one.
         title: of the whole figure.
-        axis_start: BLEU at which the bars start. The lengths of bars compare only from 0; another start is written
-            into the axis label.
-
-    Raises:
-        ValueError: a bar would end before ``axis_start``.
     """
-    lowest = min(bar.bleu - (bar.standard_deviation or 0.0) for bar in bars)
-    if axis_start and not 0 <= axis_start < lowest:
-        raise ValueError(f"the axis starts at {axis_start:g}; allowed is 0 up to the lowest bar's end, {lowest:.2f}")
     panels: dict[str, list[Bar]] = {}
     for bar in bars:
         panels.setdefault(bar.test_set, []).append(bar)
@@ -117,24 +109,20 @@ def draw(bars: Sequence[Bar], title: str = "", axis_start: float = 0.0) -> Figur
     figure = Figure(figsize=(7.0, 0.42 * sum(rows) + 0.55 * len(panels) + 1.0), dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots(len(panels), sharex=True, squeeze=False, gridspec_kw={"height_ratios": rows})[:, 0]
     for panel_axes, (test_set, panel) in zip(axes, panels.items(), strict=True):
-        _draw_panel(panel_axes, panel, axis_start)
+        _draw_panel(panel_axes, panel)
         panel_axes.set_title(test_set, loc="left", fontsize=10, fontweight="bold", parse_math=False)
-    longest = max(bar.upper for bar in bars) - axis_start
-    axes[0].set_xlim(axis_start, axis_start + (longest * 1.22 or 1.0))  # room for the values
-    label = "BLEU" if axis_start == 0 else f"BLEU (axis starts at {axis_start:g}, not at 0)"
-    if any(bar.standard_deviation is not None for bar in bars):
-        label += "; error bars: ± one standard deviation over seeds"
-    axes[-1].set_xlabel(label)
+    axes[0].set_xlim(0, max(bar.upper for bar in bars) * 1.22 or 1.0)  # room for the values
+    several = any(bar.standard_deviation is not None for bar in bars)
+    axes[-1].set_xlabel("BLEU; error bars: ± one standard deviation over seeds" if several else "BLEU")
     if title:
         figure.suptitle(title, fontsize=12, parse_math=False)
     return figure
 
 
-def _draw_panel(axes: Axes, bars: Sequence[Bar], axis_start: float) -> None:
+def _draw_panel(axes: Axes, bars: Sequence[Bar]) -> None:
     """Bars from top to bottom with their values beside them."""
     for place, bar in enumerate(bars):
-        color = color_of(bar.norm)
-        axes.barh(place, bar.bleu - axis_start, left=axis_start, height=0.72, color=color)
+        axes.barh(place, bar.bleu, height=0.72, color=color_of(bar.norm))
         if bar.standard_deviation is not None:
             axes.errorbar(bar.bleu, place, xerr=bar.standard_deviation, color="black", linewidth=1.2, capsize=4)
         axes.annotate(bar.text, (bar.upper, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
@@ -150,7 +138,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--table", required=True, type=Path, help="CSV written by fairseq_powernorm.scoring.table")
     parser.add_argument("--output", required=True, type=Path, help="the figure, a .png")
     parser.add_argument("--title", default="", help="above the bars")
-    parser.add_argument("--axis-start", default=0.0, type=float, metavar="BLEU", help="where bars start (default: 0)")
     parser.add_argument("--force", action="store_true", help="replace --output if it exists")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -158,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.output.suffix != ".png":
         raise ValueError(f"--output is {options.output}, expected a name that ends in .png")
     refuse_to_overwrite(options.output, options.force)
-    figure = draw(read_bars(options.table), options.title, options.axis_start)
+    figure = draw(read_bars(options.table), options.title)
     with atomic_write(options.output, "wb") as stream:
         figure.savefig(stream, format="png")
 

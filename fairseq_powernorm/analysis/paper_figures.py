@@ -44,14 +44,17 @@ class Drawing:
     rows: list[Sequence[Any]] = field(default_factory=list)
 
 
-def panels(number: int, title: str, below: str) -> tuple[Figure, Sequence[Axes]]:
-    """A row of charts with a title above and the choices in small print below."""
+def panels(headings: Sequence[str], x_label: str, title: str, below: str) -> tuple[Figure, Sequence[Axes]]:
+    """A row of charts with headings and one label, with a title above and the choices in small print below."""
+    number = len(headings)
     figure = Figure(figsize=(5.2 * number + 0.4, 4.6), dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots(1, number, squeeze=False)[0]
     figure.suptitle(title, fontsize=11, parse_math=False)
     words = "\n".join(textwrap.wrap(below, 88 * number))
     figure.supxlabel(words, fontsize=7, ha="left", x=0.01, color="#444444", parse_math=False)
-    for panel in axes:
+    for panel, heading in zip(axes, headings, strict=True):
+        panel.set_title(heading, loc="left", fontsize=9, parse_math=False)
+        panel.set_xlabel(x_label)
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -75,7 +78,8 @@ def over_training(
         "gradients of a loss that is a mean over target tokens or images, x̂ normalised by the batch; percent of the "
         "recorded updates. The paper leaves these open."
     )
-    figure, axes = panels(len(quantities), title, below)
+    headings = [" and ".join(SYMBOLS.get(name, name) for name in group) for group in quantities]
+    figure, axes = panels(headings, "percent of training", title, below)
     drawing = Drawing(figure, ("run", "norm", "place", "quantity", "percent_of_training", "value"))
     for panel, group in zip(axes, quantities, strict=True):
         for run, color in zip(runs, NETWORKS, strict=False):
@@ -94,10 +98,6 @@ def over_training(
                     drawing.rows += [
                         (*name, f"{at:.4g}", f"{value:.8g}") for at, value in zip(percent, values, strict=True)
                     ]
-        panel.set_title(
-            " and ".join(SYMBOLS.get(name, name) for name in group), loc="left", fontsize=9, parse_math=False
-        )
-        panel.set_xlabel("percent of training")
         panel.set_xticks(range(0, 101, 20))
         if log:
             panel.set_yscale("log")
@@ -141,7 +141,8 @@ def figure5(scores: Mapping[str, Mapping[int, float]], title: str, note: str = "
         note: below, in addition to the choices.
     """
     below = f"Every update has the same tokens, in 1, 2, 4 or 8 micro-batches. {note}"
-    figure, (panel,) = panels(1, f"Figure 5: BLEU by tokens of a micro-batch, {title}", below)
+    name = f"Figure 5: BLEU by tokens of a micro-batch, {title}"
+    figure, (panel,) = panels([""], "tokens of a micro-batch", name, below)
     drawing = Drawing(figure, ("norm", "tokens", "bleu"))
     sizes = sorted({tokens for points in scores.values() for tokens in points})
     for norm, points in scores.items():
@@ -151,7 +152,6 @@ def figure5(scores: Mapping[str, Mapping[int, float]], title: str, note: str = "
     panel.set_xscale("log", base=2)
     panel.set_xticks(sizes, [f"{size // 1024}K" if size % 1024 == 0 else str(size) for size in sizes])
     panel.minorticks_off()
-    panel.set_xlabel("tokens of a micro-batch")
     panel.set_ylabel("BLEU")
     panel.legend(frameon=False, fontsize=8)
     return drawing
@@ -168,16 +168,15 @@ def figure6(embeddings: Mapping[str, np.ndarray], title: str) -> Drawing:
         "Singular values of the encoder's embedding of an averaged checkpoint, all words and the padding's zeros, in "
         "descending order. Whether the paper divides by the largest is not known: both are drawn."
     )
-    figure, axes = panels(2, f"Figure 6: singular values of the word embedding, {title}", below)
+    name = f"Figure 6: singular values of the word embedding, {title}"
+    figure, axes = panels(("singular value", "divided by the largest"), "index", name, below)
     drawing = Drawing(figure, ("norm", "index", "singular_value", "by_the_largest"))
     for norm, embedding in embeddings.items():
         values = np.linalg.svd(np.asarray(embedding, dtype=np.float64), compute_uv=False)
         for panel, shown in zip(axes, (values, values / values[0]), strict=True):
             panel.plot(range(1, len(values) + 1), shown, color=color_of(norm), linewidth=1.2, label=norm)
         drawing.rows += [(norm, index, value, value / values[0]) for index, value in enumerate(values, start=1)]
-    for panel, heading in zip(axes, ("singular value", "divided by the largest"), strict=True):
-        panel.set_title(heading, loc="left", fontsize=9)
-        panel.set_xlabel("index")
+    for panel in axes:
         panel.set_ylim(bottom=0)
         panel.legend(frameon=False, fontsize=8)
     return drawing

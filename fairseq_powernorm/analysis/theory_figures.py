@@ -10,6 +10,7 @@ from .paper_figures import NETWORKS, Drawing, panels
 Rows = Sequence[Mapping[str, str]]
 MAKER = "scripts/smoothness_study.sh"
 WITHOUT = "none"
+X_LABEL = "step of the training"
 BLACK = "#000000"  # without a norm
 RANGES = {
     "loss": ("loss_lowest", "loss_highest"),
@@ -45,9 +46,9 @@ def smoothness(tables: Mapping[str, Rows]) -> Drawing:
         "4 learning rates; shaded: the range over these moves. Effective smoothness: the largest change of the "
         "gradient by the length of the move (Santurkar et al. 2018)."
     )
-    figure, axes = panels(3, "How smooth the loss is along its gradient", below)
-    drawing = Drawing(figure, ("norm", *next(iter(tables.values()))[0]))
     headings = ("loss over the moves", "distance of the gradients over the moves", "effective smoothness")
+    figure, axes = panels(headings, X_LABEL, "How smooth the loss is along its gradient", below)
+    drawing = Drawing(figure, ("norm", *next(iter(tables.values()))[0]))
     for norm, rows in tables.items():
         color = BLACK if norm == WITHOUT else color_of(norm)
         steps = [int(row["step"]) for row in rows]
@@ -57,9 +58,7 @@ def smoothness(tables: Mapping[str, Rows]) -> Drawing:
             panel.plot(steps, highest, color=color, linewidth=0.8, label=norm)
         axes[2].plot(steps, [float(row["effective_smoothness"]) for row in rows], color=color, label=norm)
         drawing.rows += [(norm, *row.values()) for row in rows]
-    for panel, heading in zip(axes, headings, strict=True):
-        panel.set_title(heading, loc="left", fontsize=9)
-        panel.set_xlabel("step of the training")
+    for panel in axes:
         panel.set_yscale("log")
         panel.legend(fontsize=7, framealpha=0.85, edgecolor="none")
     return drawing
@@ -73,7 +72,8 @@ def bound(rows: Rows) -> Drawing:
         "norms over all positions and channels. Right: the largest |dX| by its own bound over all norms, and the "
         "largest |ν| by B; neither can be above 1."
     )
-    figure, axes = panels(2, "Theorem 4 along a training", below)
+    headings = ("gradient and bound", "largest share of the bound")
+    figure, axes = panels(headings, X_LABEL, "Theorem 4 along a training", below)
     names = list(dict.fromkeys(row["norm"] for row in rows))
     drawing = Drawing(figure, list(rows[0]), [tuple(row.values()) for row in rows])
     for name, color in zip(dict.fromkeys((names[0], names[-1])), NETWORKS, strict=False):
@@ -93,8 +93,6 @@ def bound(rows: Rows) -> Drawing:
         axes[1].plot(list(largest), list(largest.values()), color=color, linewidth=1, label=label)
     axes[0].set_yscale("log")
     axes[1].set_ylim(0, 1.05)
-    for panel, heading in zip(axes, ("gradient and bound", "largest share of the bound"), strict=True):
-        panel.set_title(heading, loc="left", fontsize=9)
-        panel.set_xlabel("step of the training")
+    for panel in axes:
         panel.legend(fontsize=7, framealpha=0.85, edgecolor="none")
     return drawing
