@@ -10,9 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ..files import read_lines
-from ..norms.registry import declarations
 from ..scoring.bleu import sentence_chrf
-from ..scoring.markdown import cells_of, how_made, sources_of
+from ..scoring.markdown import SHORT_NAMES, cells_of, how_made, sources_of
 from ..scoring.rows import build_table, rank
 from ..scoring.runs import Run, read_runs
 
@@ -122,8 +121,7 @@ def label_of(run: Run) -> str:
 
 def label_of_norm(norm: str) -> str:
     """A norm's name, with that of papers in brackets."""
-    declared = declarations().get(norm)
-    return norm if declared is None or declared.short_name == norm else f"{norm} ({declared.short_name})"
+    return f"{norm} ({SHORT_NAMES[norm]})" if norm in SHORT_NAMES else norm
 
 
 def read_config(folder: Path) -> DictConfig:

@@ -33,7 +33,7 @@ def draw_losses(points: Sequence[Point]) -> go.Figure:
     for title, kind, value in LOSSES:
         curves = curves_of(points, kind, value)
         panels[title] = {run: ([x for x, _ in curve], [y for _, y in curve]) for run, curve in curves.items()}
-    return draw_panels({title: curves for title, curves in panels.items() if curves}, "updates")
+    return draw_panels({title: curves for title, curves in panels.items() if curves})
 
 
 def distances_of(run: RecordedRun) -> dict[str, Curve]:
@@ -54,17 +54,14 @@ def draw_distances(runs: Mapping[tuple[str, int], RecordedRun]) -> go.Figure | N
     for name, run in runs.items():
         for title, curve in distances_of(run).items():
             panels.setdefault(title, {})[name] = curve
-    return draw_panels(panels, "updates", logarithmic=True) if panels else None
+    return draw_panels(panels, logarithmic=True) if panels else None
 
 
-def draw_panels(
-    panels: Mapping[str, Mapping[tuple[str, int], Curve]], x_title: str, logarithmic: bool = False
-) -> go.Figure:
+def draw_panels(panels: Mapping[str, Mapping[tuple[str, int], Curve]], logarithmic: bool = False) -> go.Figure:
     """Panels side by side with one legend: a click on a run switches it in all of them.
 
     Args:
-        panels: by title, the curve of each norm and seed.
-        x_title: of all x axes.
+        panels: by title, the curve of each norm and seed by updates.
         logarithmic: whether the y axes are.
     """
     figure = make_subplots(rows=(len(panels) + 1) // 2, cols=2, subplot_titles=[*panels], vertical_spacing=0.14)
@@ -90,7 +87,7 @@ def draw_panels(
                 col=place % 2 + 1,
             )
             shown.add(name)
-    figure.update_xaxes(title_text=x_title)
+    figure.update_xaxes(title_text="updates")
     if logarithmic:
         figure.update_yaxes(type="log")
     figure.update_layout(

@@ -101,7 +101,7 @@ def test_distances_are_means_over_micro_batches():
 def test_runs_of_one_colour_have_lines_of_their_own():
     curve = ([1, 2], [3.0, 2.0])
     runs = [("power", 1), ("power", 2), ("power-plain", 1), ("layer", 1)]
-    drawn = figures.draw_panels({"loss": dict.fromkeys(runs, curve)}, "updates").data
+    drawn = figures.draw_panels({"loss": dict.fromkeys(runs, curve)}).data
     styles = [(trace.line.color, trace.line.dash) for trace in drawn]
     assert len(set(styles)) == 4 and styles[0][0] == styles[1][0] == styles[2][0]
 
