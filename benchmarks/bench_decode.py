@@ -8,14 +8,14 @@ translation. Ratios of seconds are to ``layer``; tokens are those of the output.
 """
 
 import argparse
+import functools
 import logging
-from collections.abc import Callable
 
 import torch
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models.transformer import DEFAULT_MAX_TARGET_POSITIONS
 from fairseq.sequence_generator import SequenceGenerator
-from interleaved import Parts, add_options, begin, check_numbers, finish, summarize, take_turns, timed
+from interleaved import add_options, begin, finish, one_part, summarize, take_turns
 from small_models import ARCHITECTURES, build, dictionary, flags, sample
 from torch import nn
 
@@ -42,27 +42,6 @@ def folded(args: argparse.Namespace, model: nn.Module, words) -> nn.Module:
     return result
 
 
-def translate(generator: SequenceGenerator, batch: dict, model: nn.Module, device: torch.device) -> Callable[[], Parts]:
-    """Encodes and translates the batch."""
-
-    def call() -> Parts:
-        with torch.no_grad():
-            return {"translation": timed(lambda: generator.generate([model], batch), device)[0]}
-
-    return call
-
-
-def encode(batch: dict, model: nn.Module, device: torch.device) -> Callable[[], Parts]:
-    """Encodes the batch."""
-    tokens = batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"]
-
-    def call() -> Parts:
-        with torch.no_grad():
-            return {"encoder": timed(lambda: model.encoder(*tokens), device)[0]}
-
-    return call
-
-
 def models_to_measure(words, device: torch.device, half: bool = False) -> dict[str, nn.Module]:
     """Every model of :data:`MODELS`, and the folded ones behind it; with ``half`` in half precision."""
     logging.getLogger("fairseq_powernorm").setLevel(logging.WARNING)  # it names every site
@@ -78,24 +57,26 @@ def models_to_measure(words, device: torch.device, half: bool = False) -> dict[s
 
 def benchmark(options: argparse.Namespace) -> None:
     """Measures every model."""
-    check_numbers(options)
     if options.length > LONGEST:
         raise ValueError(f"expected --length <= {LONGEST}, as many positions as the models have, got {options.length}")
     words = dictionary(options.types)
     found = begin(options)
     device, length = torch.device(options.device), options.length
     batch = sample(words, options.sentences * length, length, device)
+    tokens = batch["net_input"]["src_tokens"], batch["net_input"]["src_lengths"]
     searches, encoders = {}, {}
     for name, model in models_to_measure(words, device, options.half).items():
         limits = {"beam_size": BEAM, "max_len_a": 0, "max_len_b": length, "min_len": length}
-        searches[name] = translate(SequenceGenerator([model], words, **limits), batch, model, device)
-        encoders[name] = encode(batch, model, device)
+        generate = functools.partial(SequenceGenerator([model], words, **limits).generate, [model], batch)
+        searches[name] = one_part("translation", generate, device)
+        encode = functools.partial(torch.no_grad()(model.encoder.forward), *tokens)
+        encoders[name] = one_part("encoder", encode, device)
     rows = summarize(take_turns([searches, encoders], options.rounds, options.warmup, "beam search"), "layer")
     case = {"sentences": options.sentences, "length": length, "types": len(words), "beam": BEAM}
     case["precision"] = "float16" if options.half else "float32"
-    tokens = options.sentences * length
+    output = options.sentences * length
     for row in rows:
-        row["tokens_per_second"] = round(1000 * tokens / row["ms"]) if row["part"] == "translation" else None
+        row["tokens_per_second"] = round(1000 * output / row["ms"]) if row["part"] == "translation" else None
     finish(options, {**found, "beam": BEAM}, [{**case, **row} for row in rows])
 
 

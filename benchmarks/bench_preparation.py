@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import numpy
-from interleaved import check_numbers, check_output, finish, surroundings
+from interleaved import add_output_options, check_numbers, check_output, finish, surroundings
 from tqdm import tqdm
 
 from fairseq_powernorm.corpora.wmt14 import LANGUAGES, TRAINING_TEXT
@@ -126,16 +126,13 @@ def benchmark(options: argparse.Namespace) -> None:
     folder = options.folder.absolute()
     if not (folder / "tokenized" / "test.de").exists():
         generate(folder, options.pairs)
-    python, workers = sys.executable, str(len(os.sched_getaffinity(0)))
+    python = sys.executable
     tokenize = "import sys, pathlib; from fairseq_powernorm.corpora.wmt14 import write_training_text as write; "
     tokenize += "folder = pathlib.Path(sys.argv[1]); write(folder / 'original', folder / 'tokenized')"
     bpe = [python, "-m", "fairseq_powernorm.corpora.subword_bpe", "--text", f"{folder}/tokenized"]
     bpe += ["--destination", f"{folder}/bpe", "--languages", "en,de", "--merges", str(options.merges)]
-    prefixes = [f"{folder}/bpe/{split}" for split in ("train", "valid", "test")]
-    binarize = [python, "-m", "fairseq_cli.preprocess", "--source-lang", "en", "--target-lang", "de"]
-    binarize += ["--joined-dictionary", "--trainpref", prefixes[0], "--validpref", prefixes[1]]
-    binarize += ["--testpref", prefixes[2]]
-    binarize += ["--destdir", f"{folder}/bin", "--workers", workers]
+    binarize = [python, "-m", "fairseq_powernorm.corpora.binarize", "--text", f"{folder}/bpe", "--languages", "en,de"]
+    binarize += ["--destination", f"{folder}/bin", "--log", f"{folder}/preprocess.log"]
     stages = {
         "normalise, tokenise, clean": [python, "-c", tokenize, str(folder)],
         "learn the merges": [*bpe, "--splits", "train", "--learn-only"],
@@ -157,8 +154,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=4_500_000)
     parser.add_argument("--merges", type=int, default=32_764)
     parser.add_argument("--folder", type=Path, required=True, help="for the text, 6 GB at full size")
-    parser.add_argument("--output", type=Path, required=True, help="writes OUTPUT.csv and OUTPUT.json")
-    parser.add_argument("--force", action="store_true", help="replace the output")
+    add_output_options(parser, required=True)
     options = parser.parse_args()
     run_command_line(lambda: benchmark(options))
 

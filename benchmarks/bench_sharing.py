@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from interleaved import check_numbers, check_output, finish, surroundings
+from interleaved import add_output_options, check_numbers, check_output, finish, surroundings
 from tqdm import tqdm
 
 from fairseq_powernorm.analysis.curves import LINE
@@ -121,8 +121,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4, 8], help="(default: 1 2 4 8)")
     parser.add_argument("--updates", type=int, default=240, help="of each training (default: 240)")
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="a Hydra override")
-    parser.add_argument("--output", type=Path, help="writes OUTPUT.csv and OUTPUT.json")
-    parser.add_argument("--force", action="store_true", help="replace the output")
+    add_output_options(parser)
     run_command_line(lambda: benchmark(parser.parse_args()))
 
 

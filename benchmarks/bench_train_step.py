@@ -11,6 +11,7 @@ modules take forward, by a clock around each, and the operators by torch's profi
 
 import argparse
 import contextlib
+import functools
 import gc
 import itertools
 import logging
@@ -29,10 +30,10 @@ from interleaved import (
     check_multiple,
     check_numbers,
     finish,
+    one_part,
     summarize,
     synchronize,
     take_turns,
-    timed,
 )
 from small_models import ARCHITECTURES, build, dictionary, flags, sample
 from torch import nn
@@ -61,15 +62,6 @@ def trainer_of(words: list[str], types: int, batch: dict) -> Trainer:
     trainer = Trainer(convert_namespace_to_omegaconf(args), task, model, task.build_criterion(args))
     trainer.reset_dummy_batch(batch)
     return trainer
-
-
-def update(trainer: Trainer, batch: dict, device: torch.device) -> Callable[[], Parts]:
-    """One update of the trainer."""
-
-    def call() -> Parts:
-        return {"update": timed(lambda: trainer.train_step([batch]), device)[0]}
-
-    return call
 
 
 def peak_bytes(candidate: Callable[[], Parts], device: torch.device) -> int | None:
@@ -103,14 +95,11 @@ def norms_timed(model: nn.Module, device: torch.device) -> Iterator[list[float]]
     ours = [module for module in model.modules() if isinstance(module, TokenNorm)]
     inside = {id(module) for norm in ours for module in norm.modules() if module is not norm}
     stock = [module for module in model.modules() if isinstance(module, nn.LayerNorm) and id(module) not in inside]
-    hooks = []
-    for norm in {id(module): module for module in [*ours, *stock]}.values():
-        hooks += [norm.register_forward_pre_hook(start), norm.register_forward_hook(stop)]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for norm in {id(module): module for module in [*ours, *stock]}.values():
+            hooks.enter_context(norm.register_forward_pre_hook(start))
+            hooks.enter_context(norm.register_forward_hook(stop))
         yield seconds
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def share_of_norms(model: nn.Module, candidate: Callable[[], Parts], device: torch.device) -> float:
@@ -142,7 +131,10 @@ def measure(options: argparse.Namespace, architecture: str, precision: str) -> l
     words = {"stock": known.stock, **{name: [*known.ours, *MODELS[name]] for name in options.models}}
     common = [*PRECISIONS[precision], *(["--cpu"] if device.type == "cpu" else [])]
     trainers = {name: trainer_of([*each, *common], types, batch) for name, each in words.items()}
-    candidates = {name: update(trainer, batch, device) for name, trainer in trainers.items()}
+    candidates = {
+        name: one_part("update", functools.partial(trainer.train_step, [batch]), device)
+        for name, trainer in trainers.items()
+    }
     label = f"{architecture}, {precision}"
     if options.profile:
         sys.stdout.write(f"\n{label}\n")

@@ -13,6 +13,7 @@ import logging
 import torch
 from small_models import build, dictionary, flags, sample
 
+from fairseq_powernorm.analysis.layer_scales import LayerScale, draw, measure_scales, to_rows
 from fairseq_powernorm.analysis.outputs import check_outputs, write_outputs
 from fairseq_powernorm.files import run_command_line
 from fairseq_powernorm.initialization.schemes import SCHEMES
@@ -33,15 +34,13 @@ NO_DROPOUT = ["--dropout", "0", "--attention-dropout", "0", "--activation-dropou
 TYPES, TOKENS, LONGEST = 2000, 512, 32
 
 
-def scales_of(layers: int, norms: list[str]) -> list:
-    """The scales of one model (:class:`~fairseq_powernorm.analysis.layer_scales.LayerScale`).
+def scales_of(layers: int, norms: list[str]) -> list[LayerScale]:
+    """The scales of one model.
 
     Args:
         layers: of each stack.
         norms: flags of norms and initialization.
     """
-    from fairseq_powernorm.analysis.layer_scales import measure_scales
-
     depth = ["--encoder-layers", str(layers), "--decoder-layers", str(layers)]
     words = dictionary(TYPES)
     args = flags("--arch", "powernorm_tiny", *depth, *NO_DROPOUT, *norms)
@@ -61,9 +60,7 @@ def measure(options: argparse.Namespace) -> None:
     if options.layers < 1:
         raise ValueError(f"expected --layers >= 1, got {options.layers}")
     check_outputs(options.output, options.force, "csv", "png")
-    logging.disable(logging.INFO)  # each model's description, and all that matplotlib has to say once fairseq is there
-    from fairseq_powernorm.analysis.layer_scales import draw, to_rows
-
+    logging.disable(logging.INFO)  # each model's description
     models = {name: scales_of(options.layers, norms) for name, norms in MODELS.items()}
     title = f"before the first update: {options.layers} + {options.layers} layers, 128 channels"
     write_outputs(options.output, to_rows(models), draw(models, title))

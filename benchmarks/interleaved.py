@@ -82,6 +82,11 @@ def timed(function: Callable[[], object], device: torch.device) -> tuple[float, 
     return time.perf_counter() - started, result
 
 
+def one_part(part: str, function: Callable[[], object], device: torch.device) -> Callable[[], Parts]:
+    """A candidate that has one part."""
+    return lambda: {part: timed(function, device)[0]}
+
+
 def summarize(seconds: Mapping[str, Mapping[str, Sequence[float]]], baseline: str) -> list[dict[str, Any]]:
     """A row for each candidate and part: the median and the 20th and 80th percentile of its milliseconds, and of its
     ratio to the baseline in the same round."""
@@ -97,10 +102,15 @@ def summarize(seconds: Mapping[str, Mapping[str, Sequence[float]]], baseline: st
     return rows
 
 
-def add_options(parser: argparse.ArgumentParser, rounds: int, warmup: int) -> None:
+def add_output_options(parser: argparse.ArgumentParser, required: bool = False) -> None:
     """The options that all benchmarks share."""
-    parser.add_argument("--output", type=Path, help="writes OUTPUT.csv and OUTPUT.json")
+    parser.add_argument("--output", type=Path, required=required, help="writes OUTPUT.csv and OUTPUT.json")
     parser.add_argument("--force", action="store_true", help="replace the output")
+
+
+def add_options(parser: argparse.ArgumentParser, rounds: int, warmup: int) -> None:
+    """The options of benchmarks whose candidates take turns."""
+    add_output_options(parser)
     parser.add_argument("--rounds", type=int, default=rounds, help=f"(default: {rounds})")
     parser.add_argument("--warmup", type=int, default=warmup, help=f"rounds that are not counted (default: {warmup})")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch on the CPU")

@@ -15,12 +15,11 @@ import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from bench_norms import DTYPES, batch
 from device_time import CapturedWork, batches_to_rotate
-from interleaved import check_numbers, check_output, checked_device, finish, surroundings, timed
+from interleaved import add_output_options, check_numbers, check_output, checked_device, finish, surroundings, timed
 from tqdm import tqdm
 
 from fairseq_powernorm.files import run_command_line
@@ -154,8 +153,7 @@ def tune(options: argparse.Namespace) -> None:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, required=True, help="writes OUTPUT.csv and OUTPUT.json")
-    parser.add_argument("--force", action="store_true", help="replace the output")
+    add_output_options(parser, required=True)
     parser.add_argument("--tokens", type=int, nargs="+", default=[8192, 65536])
     parser.add_argument("--channels", type=int, nargs="+", default=[512, 1024])
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["float32", "bfloat16"])

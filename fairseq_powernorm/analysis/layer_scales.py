@@ -4,11 +4,14 @@ For any model: forward hooks look at what its modules give, and a backward pass 
 grows or falls geometrically with depth is what initializations and norms are there to prevent (Glorot and Bengio 2010).
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 import torch
+from cycler import cycler
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -16,7 +19,6 @@ from .bar_chart import DOTS_PER_INCH
 
 QUANTITIES = ("activation", "gradient")
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
-COLORS = 10  # of matplotlib's default cycle
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,14 @@ def measure_scales(
         return hook
 
     before = {parameter: parameter.grad for parameter in model.parameters()}
-    handles = [known[name].register_forward_hook(look(name)) for name in names]
     try:
         for parameter in before:
             parameter.grad = None
-        with torch.enable_grad():
+        with contextlib.ExitStack() as hooks, torch.enable_grad():
+            for name in names:
+                hooks.enter_context(known[name].register_forward_hook(look(name)))
             loss().backward()
     finally:
-        for handle in handles:
-            handle.remove()
         for parameter, gradient in before.items():
             parameter.grad = gradient
     return [LayerScale(name, activation, gradients.get(name, math.nan)) for name, activation in activations.items()]
@@ -121,10 +122,10 @@ def draw(models: Mapping[str, Sequence[LayerScale]], title: str = "") -> Figure:
     order = list(dict.fromkeys(scale.module for scales in models.values() for scale in scales))
     lines = {}
     for axes, quantity in zip(figure.subplots(1, 2), QUANTITIES, strict=True):
-        for number, (model, scales) in enumerate(models.items()):
+        axes.set_prop_cycle(cycler(linestyle=DASHES) * rcParams["axes.prop_cycle"])
+        for model, scales in models.items():
             shown = [(order.index(scale.module), value) for scale in scales if (value := getattr(scale, quantity)) > 0]
-            style = {"color": f"C{number % COLORS}", "linestyle": DASHES[number // COLORS % len(DASHES)]}
-            lines[model] = axes.plot([x for x, _ in shown], [y for _, y in shown], linewidth=1.4, **style)[0]
+            lines[model] = axes.plot([x for x, _ in shown], [y for _, y in shown], linewidth=1.4)[0]
         axes.set_yscale("log")
         axes.set_title(f"root mean square of the {quantity}s", loc="left", fontsize=10, fontweight="bold")
         axes.set_xticks(range(len(order)), order, rotation=90, fontsize=6 if len(order) > 20 else 8)
