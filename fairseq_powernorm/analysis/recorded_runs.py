@@ -64,27 +64,23 @@ class RecordedRun:
         return np.array([point[0] for point in points]), np.array([point[1] for point in points])
 
 
-def read_run(folder: str | Path, label: str, norm: str | None = None) -> RecordedRun:
-    """Reads one norm's rows of a record.
+def read_run(folder: str | Path, label: str) -> RecordedRun:
+    """Reads the rows of a model's first norm, which the paper's figures are about.
 
     Args:
         folder: of the record.
         label: for legends.
-        norm: the module's name in the model; None takes the model's first norm, as the paper's figures do.
 
     Raises:
-        ValueError: no record, an empty one, or no such norm in it; the message lists those that there are.
+        ValueError: no record, or an empty one.
     """
     rows, description = read_record(folder), read_description(folder)
     interval, run = int(description["interval"]), description.get("run") or {}
     if not rows:
         raise ValueError(f"{folder}: nothing is recorded yet; the first record comes at update {interval}")
-    names = list(dict.fromkeys(row["norm"] for row in rows))
-    if norm is not None and norm not in names:
-        raise ValueError(f"{folder} has no norm {norm!r}; it has {', '.join(names)}")
-    chosen = norm or names[0]
+    first = rows[0]["norm"]
     data = f" ({run['images']} images of {run['source']})" if {"images", "source"} <= run.keys() else ""
-    return RecordedRun(label, chosen, interval, data, [row for row in rows if row["norm"] == chosen])
+    return RecordedRun(label, first, interval, data, [row for row in rows if row["norm"] == first])
 
 
 JUMPS = ("run", "norm", "place", "quantity", "median", "quantile_99", "largest", "largest_by_median")

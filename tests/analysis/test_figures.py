@@ -54,7 +54,7 @@ def test_a_series_and_its_summary(tmp_path):
     assert ratios == pytest.approx([above / below] * 4)
     (row,) = (row for row in jumps([run]) if row[3] == "mean_distance")
     assert row[4:] == ("3", "3.98", "4", "1.3333")  # of 2 and 4
-    assert read_run(tmp_path, "mine", "another").rows[0]["mean_distance"] == 100
+    assert max(row["mean_distance"] for row in run.rows) == 4  # and not 100 times that, as the other norm's
 
 
 def test_a_missing_gradient_is_no_point(tmp_path):
@@ -177,8 +177,6 @@ def test_what_is_missing(runs, tmp_path, caplog):
 
 
 def test_bad_records(tmp_path):
-    with pytest.raises(ValueError, match=r"has no norm 'x'; it has encoder.layers.0.self_attn_layer_norm, another$"):
-        read_run(record(tmp_path / "one", [1]), "mine", "x")
     with pytest.raises(ValueError, match=r"nothing is recorded yet; the first record comes at update 10$"):
         read_run(record(tmp_path / "two", []), "mine")
 
