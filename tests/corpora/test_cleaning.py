@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from fairseq_powernorm.corpora.cleaning import clean_pair, clean_pairs
+from fairseq_powernorm.corpora.cleaning import clean_pair
 from fairseq_powernorm.files import read_lines
 
 
@@ -68,35 +68,14 @@ def test_long_words_are_counted_in_characters(letter):
 
 def test_long_words_are_counted_without_bars():
     assert clean_pair("a" * 600 + "|" + "a" * 600, "b", 1, 80) is None
-    factors = "a" * 1000 + "|" + "a" * 1000
-    assert clean_pair(factors, "b|c", 1, 80, factored=True) == (factors, "b|c")
-    assert clean_pair(factors + "a", "b|c", 1, 80, factored=True) is None
-
-
-@pytest.mark.parametrize("line", ["a |b", "a||b"])
-def test_empty_factors_are_refused(line):
-    with pytest.raises(ValueError, match=r"pair 2: an empty factor in 'a"):
-        list(clean_pairs([("a|b", "c"), (line, "c d")], 1, 80))
-
-
-def test_the_first_pair_says_whether_there_are_factors():
-    plain, factored = ("a", "b"), ("a|b", "c")
-    assert list(clean_pairs([plain, factored], 1, 80)) == [plain, ("ab", "c")]
-    assert list(clean_pairs([factored, plain, factored], 1, 80)) == [factored, plain, factored]
-    assert list(clean_pairs([("", "|"), factored], 1, 80)) == [factored]  # even where it is dropped
-
-
-def test_pairs_are_streamed():
-    endless = zip(itertools.cycle(["a", ""]), itertools.repeat("b"), strict=False)
-    assert list(itertools.islice(clean_pairs(endless, 1, 80), 3)) == [("a", "b")] * 3
-    assert list(clean_pairs([], 1, 80)) == []
 
 
 @pytest.mark.realdata
 @pytest.mark.parametrize(("result", "limits"), [("clean_1_80", (1, 80)), ("clean_1_175_ratio1.5", (1, 175, 1.5))])
 def test_real_text(real_data, result, limits):
     sides = [read_lines(real_data / "moses" / f"pairs.{language}") for language in ("de", "en")]
-    cleaned = zip(*clean_pairs(zip(*sides, strict=True), *limits), strict=True)
+    pairs = [clean_pair(*pair, *limits) for pair in zip(*sides, strict=True)]
+    cleaned = zip(*filter(None, pairs), strict=True)
     for language, lines in zip(("de", "en"), cleaned, strict=True):
         printed = "".join(f"{line}\n" for line in lines)
         assert printed.encode() == (real_data / "moses" / f"pairs.{result}.{language}").read_bytes()
