@@ -27,6 +27,6 @@ require_package
 begin_preparation "$name" "$force" raw
 run "$python" -m fairseq_powernorm.corpora.language_model_text --corpus "$corpus" --destination "data/$name/raw" \
   ${from:+--from "$from"}
-run "$python" -m fairseq_powernorm.corpora.binarize_text --text "data/$name/raw" --destination "data-bin/$name" \
-  --log "data/$name/preprocess.log"
+run "$python" -m fairseq_powernorm.corpora.binarize --text "data/$name/raw" --destination "data-bin/$name" \
+  --languages txt --log "data/$name/preprocess.log"
 [[ $dry_run == true ]] || summary "data-bin/$name is ready"

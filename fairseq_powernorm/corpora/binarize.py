@@ -3,7 +3,8 @@
     python -m fairseq_powernorm.corpora.binarize --text data/x/bpe --destination data-bin/x --languages de,en
 
 One dictionary for both languages; the folder appears whole, at the end. Its ``test_sets.txt`` names the test sets, one
-a line, in the order of fairseq's numbers (``test``, ``test1``, …).
+a line, in the order of fairseq's numbers (``test``, ``test1``, …). ``--languages txt`` is for language models: a side,
+``SPLIT.txt``, with the dictionary of ``train.txt``, in which a line may be empty and ``<unk>`` is the unknown word.
 """
 
 import argparse
@@ -36,29 +37,33 @@ def check_text(splits: dict[str, list[Path]]) -> None:
     """Checks that fairseq will read every line and word as it is written.
 
     Raises:
-        ValueError: sides of different lengths, a line without words, white space that is not U+0020 (at which fairseq
-            would split words or lines), or one of fairseq's control symbols; the message names file and line.
+        ValueError: sides of different lengths, no words in a file or in a line of a pair, white space other than U+0020
+            (at which fairseq would split words or lines), or one of fairseq's control symbols; the message names file
+            and line.
     """
     for split, paths in splits.items():
-        rows = too_long = 0
+        parallel = len(paths) > 1
+        forbidden = [symbol for symbol in CONTROL_SYMBOLS if parallel or symbol != "<unk>"]
+        rows = filled = too_long = 0
         for rows, row in enumerate(read_rows(paths), start=1):
             for path, line in zip(paths, row, strict=True):
                 words = line.split(" ")
-                if not line.strip():
+                filled += bool(line.strip())
+                if parallel and not line.strip():
                     raise ValueError(f"{path}, line {rows}: empty")
                 if (found := FAIRSEQ_SPACES.search(line)) is not None:
                     raise ValueError(f"{path}, line {rows}: white space other than U+0020, {found[0]!r}")
-                if (symbol := next((symbol for symbol in CONTROL_SYMBOLS if symbol in words), None)) is not None:
+                if (symbol := next((symbol for symbol in forbidden if symbol in words), None)) is not None:
                     raise ValueError(f"{path}, line {rows}: {symbol} is one of fairseq's control symbols")
-                if len(words) >= POSITIONS:
+                if parallel and len(words) >= POSITIONS:
                     too_long += 1
                     if split != "train":
                         logger.warning(
                             "%s, line %d: %d subwords, which a model of fairseq's default %d positions cannot take",
                             *(path, rows, len(words), POSITIONS),
                         )
-        if not rows:
-            raise ValueError(f"{paths[0]}: no lines")
+        if not filled:
+            raise ValueError(f"{paths[0]}: empty, expected a text of one sentence a line")
         if too_long and split == "train":
             logger.warning(
                 "%s: %d sentences of more than %d subwords; a training leaves them out", split, too_long, POSITIONS - 1
@@ -70,7 +75,7 @@ def check_binary(splits: dict[str, list[Path]], languages: list[str], folder: Pa
 
     Args:
         splits: see :func:`.parallel_lines.find_splits`.
-        languages: the two suffixes, source first.
+        languages: the suffixes, source first.
         folder: what fairseq-preprocess wrote.
 
     Raises:
@@ -80,12 +85,14 @@ def check_binary(splits: dict[str, list[Path]], languages: list[str], folder: Pa
 
     for split, name in fairseq_names(splits).items():
         for path, language in zip(splits[split], languages, strict=True):
-            dictionary = Dictionary.load(str(folder / f"dict.{language}.txt"))
-            prefix = folder / f"{name}.{'-'.join(languages)}.{language}"
+            suffixes = (f".{language}", f".{'-'.join(languages)}.{language}") if len(languages) > 1 else ("", "")
+            dictionary = Dictionary.load(str(folder / f"dict{suffixes[0]}.txt"))
+            prefix = folder / f"{name}{suffixes[1]}"
             sentences = data_utils.load_indexed_dataset(str(prefix), dictionary)
             if sentences is None:
                 raise ValueError(f"fairseq-preprocess wrote no {prefix}")
             compare_lines(path, sentences, dictionary)
+            logger.info("%s: %d lines, %d tokens with their ends", path, len(sentences), int(sentences.sizes.sum()))
 
 
 def compare_lines(path: Path, sentences: Any, dictionary: Any) -> None:
@@ -106,58 +113,43 @@ def compare_lines(path: Path, sentences: Any, dictionary: Any) -> None:
         raise ValueError(f"{path} has {lines} lines, {len(sentences)} sentences were made of it")
 
 
-def run_preprocess(arguments: list[str], destination: Path, log: Path, folder: Path | str | None = None) -> None:
-    """Runs fairseq-preprocess, in ``folder`` if one is given, with as many workers as there are cores.
+def preprocess(splits: dict[str, list[Path]], languages: list[str], destination: Path, log: Path) -> None:
+    """Runs fairseq-preprocess, with as many workers as there are cores, on files of any name: it takes test sets joined
+    by commas, so it gets links to them.
 
     Raises:
         ValueError: it failed; the message has the last line of its log.
     """
+    names = fairseq_names(splits)
+    tests = ",".join(name for name in names.values() if name.startswith("test"))
+    command = [sys.executable, "-m", "fairseq_cli.preprocess", "--destdir", str(destination.absolute())]
+    command += ["--trainpref", "train", "--validpref", "valid", "--testpref", tests]
     # Of N workers fairseq runs N - 1 side by side, and the last one after them.
-    workers = ["--workers", str(2 * number_of_workers())]
-    command = [
-        sys.executable,
-        "-m",
-        "fairseq_cli.preprocess",
-        *arguments,
-        "--destdir",
-        str(destination.absolute()),
-        *workers,
-    ]
+    command += ["--workers", str(2 * number_of_workers())]
+    if len(languages) > 1:
+        command += ["--joined-dictionary", "--source-lang", languages[0], "--target-lang", languages[1]]
+    else:
+        command += ["--only-source"]
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PYTHONUTF8": "1"}
-    with open(log, "wb") as output:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
-        )
+    with tempfile.TemporaryDirectory() as links, open(log, "wb") as output:
+        for split, paths in splits.items():
+            for path, language in zip(paths, languages, strict=True):
+                name = f"{names[split]}.{language}" if len(languages) > 1 else names[split]
+                (Path(links) / name).symlink_to(path.absolute())
+        done = subprocess.run(command, cwd=links, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
         last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
         raise ValueError(f"fairseq-preprocess failed, see {log}: {last}")
-
-
-def preprocess(splits: dict[str, list[Path]], languages: list[str], destination: Path, log: Path) -> None:
-    """Runs fairseq-preprocess on files of any name: it takes test sets joined by commas, so it gets links to them.
-
-    Raises:
-        ValueError: see :func:`run_preprocess`.
-    """
-    names = fairseq_names(splits)
-    tests = [name for name in names.values() if name.startswith("test")]
-    arguments = ["--joined-dictionary", "--source-lang", languages[0], "--target-lang", languages[1]]
-    arguments += ["--trainpref", "train", "--validpref", "valid", "--testpref", ",".join(tests)]
-    with tempfile.TemporaryDirectory() as links:
-        for split, paths in splits.items():
-            for path, language in zip(paths, languages, strict=True):
-                (Path(links) / f"{names[split]}.{language}").symlink_to(path.absolute())
-        run_preprocess(arguments, destination, log, links)
 
 
 def binarize(text: Path, destination: Path, languages: list[str], log: Path) -> None:
     """Writes fairseq's binary form of every split and ``test_sets.txt``; the folder appears whole, or not at all.
 
     Args:
-        text: folder with ``SPLIT.LANGUAGE`` in subwords.
+        text: folder with ``SPLIT.LANGUAGE`` in subwords, or ``SPLIT.txt``.
         destination: the folder, replaced where it exists.
-        languages: the two suffixes, source first.
+        languages: the suffixes, source first; for a language model one.
         log: where the output of fairseq-preprocess goes.
 
     Raises:
@@ -182,7 +174,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m fairseq_powernorm.corpora.binarize", description=__doc__)
     parser.add_argument("--text", type=Path, required=True, help="folder with SPLIT.LANGUAGE in subwords")
     parser.add_argument("--destination", type=Path, required=True, help="folder for the binary form, replaced")
-    parser.add_argument("--languages", default="de,en", help="two, source first (default: %(default)s)")
+    parser.add_argument(
+        "--languages", default="de,en", help="source first (default: %(default)s); txt for language models"
+    )
     parser.add_argument("--log", type=Path, required=True, help="file for the output of fairseq-preprocess")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -61,7 +61,8 @@ def find_splits(folder: Path, languages: Sequence[str]) -> dict[str, list[Path]]
             raise ValueError(f"{folder} holds a test set of the name {split!r}; a name takes printable characters")
     tests = sorted(split for split in found if split.startswith("test"))
     if not tests:
-        raise ValueError(f"{folder} holds no test set, such as test.{languages[0]} and test.{languages[1]}")
+        names = " and ".join(f"test.{language}" for language in languages)
+        raise ValueError(f"{folder} holds no test set, such as {names}")
     return {split: [found[split][language] for language in languages] for split in ("train", "valid", *tests)}
 
 

@@ -5,9 +5,10 @@ import zipfile
 
 import pytest
 
-from fairseq_powernorm.corpora.binarize_text import check_text
+from fairseq_powernorm.corpora.binarize import check_text
 from fairseq_powernorm.corpora.download import RemoteFile, digest_of
 from fairseq_powernorm.corpora.language_model_text import CORPORA, SPLITS, Corpus, write_text
+from fairseq_powernorm.corpora.parallel_lines import find_splits
 
 TEXTS = {"train": " a b <unk> \n\n c \n", "valid": "a\n", "test": "b é\n"}
 TOKENS = {"train": 7, "valid": 2, "test": 3}
@@ -31,7 +32,7 @@ def test_text_of_one_s_own(tmp_path, packed, caplog):
         f"{split}.txt": text for split, text in TEXTS.items()
     }
     assert all(f"{split}.txt: {TOKENS[split]} tokens" in caplog.text for split in SPLITS)
-    check_text([tmp_path / "to" / f"{split}.txt" for split in SPLITS])
+    check_text(find_splits(tmp_path / "to", ["txt"]))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_an_archive_without_a_text(tmp_path):
 def test_words_that_fairseq_would_read_in_another_way(tmp_path, line, message):
     (tmp_path / "x.txt").write_bytes(f"a <unk>\n{line}\n".encode())
     with pytest.raises(ValueError, match=message):
-        check_text([tmp_path / "x.txt"])
+        check_text({"test": [tmp_path / "x.txt"]})
 
 
 @pytest.mark.realdata
@@ -114,4 +115,4 @@ def test_words_that_fairseq_would_read_in_another_way(tmp_path, line, message):
 def test_the_known_texts(real_data, tmp_path, corpus, folder):
     write_text(CORPORA[corpus], tmp_path, real_data / folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["test.txt", "train.txt", "valid.txt"]
-    check_text([tmp_path / f"{split}.txt" for split in SPLITS])
+    check_text(find_splits(tmp_path, ["txt"]))

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fairseq_powernorm.corpora.binarize_text import binarize_text
+from fairseq_powernorm.corpora.binarize import binarize
 from fairseq_powernorm.corpora.language_model_text import CORPORA, write_text
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ def test_from_text_to_the_table(commands, root, tmp_path):
         sentences = (" ".join(generator.choices("abcdefgh", k=generator.randint(0, 9))) for _ in range(lines))
         (source / f"{split}.txt").write_text("\n".join(sentences) + "\n", encoding="utf-8")
     write_text(CORPORA["text"], tmp_path / "raw", source)
-    binarize_text(tmp_path / "raw", tmp_path / "bin", tmp_path / "preprocess.log")
+    binarize(tmp_path / "raw", tmp_path / "bin", ["txt"], tmp_path / "preprocess.log")
     tokens = sum(len(line.split()) + 1 for line in (source / "test.txt").read_text(encoding="utf-8").splitlines())
 
     overrides = [f"recipe.binarized='{tmp_path / 'bin'}'", *SMALL]
