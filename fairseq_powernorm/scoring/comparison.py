@@ -7,16 +7,15 @@ Both are folders of one recipe as ``runs`` describes; runs are paired by norm an
 """
 
 import argparse
-import csv
 import logging
 import statistics
-import sys
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import atomic_write, refuse_to_overwrite, run_command_line
+from ..files import run_command_line
 from .bleu import BOOTSTRAP_RESAMPLES, bootstrap_seed
+from .outputs import output_paths, write_outputs
 from .rows import check_comparable, p_values_of, rank
 from .runs import Run, read_runs
 
@@ -34,6 +33,7 @@ class Change:
         before: mean BLEU over the seeds.
         after: likewise.
         p_values: of the paired bootstrap between both, one for each seed; 1 where the translations are the same.
+        difference: after minus before.
     """
 
     test_set: str
@@ -42,11 +42,7 @@ class Change:
     before: float
     after: float
     p_values: tuple[float, ...]
-
-    @property
-    def difference(self) -> float:
-        """After minus before."""
-        return self.after - self.before
+    difference: float
 
 
 def compare(before: Sequence[Run], after: Sequence[Run]) -> list[Change]:
@@ -66,17 +62,18 @@ def compare(before: Sequence[Run], after: Sequence[Run]) -> list[Change]:
         check_comparable([run for pair in scored for run in pair], test_set, None)
         for norm in dict.fromkeys(one.norm for one, _ in scored):
             own = [pair for pair in scored if pair[0].norm == norm]
-            bleu = [[run.scores[test_set].bleu for run in pair] for pair in own]
+            means = [statistics.fmean(run.scores[test_set].bleu for run in side) for side in zip(*own, strict=True)]
             changes.append(
                 Change(
                     test_set=test_set,
                     norm=norm,
                     seeds=tuple(one.seed for one, _ in own),
-                    before=statistics.fmean(one for one, _ in bleu),
-                    after=statistics.fmean(other for _, other in bleu),
+                    before=means[0],
+                    after=means[1],
                     p_values=tuple(
                         p_values_of({"before": one, "after": other}, test_set, "before")["after"] for one, other in own
                     ),
+                    difference=means[1] - means[0],
                 )
             )
     if not changes:
@@ -118,21 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("sacrebleu").setLevel(logging.WARNING)
-    markdown_path, csv_path = (Path(f"{options.output_prefix}.{suffix}") for suffix in ("md", "csv"))
-    for path in (markdown_path, csv_path):
-        refuse_to_overwrite(path, options.force)
+    paths = output_paths(options.output_prefix, options.force)
     before, after = read_runs(options.before), read_runs(options.after)
     changes = compare(before, after)
-    markdown = to_markdown(changes, before, options.title, options.command)
-    with atomic_write(csv_path) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*(each.name for each in fields(Change)), "difference"])
-        for change in changes:
-            cells = [" ".join(map(str, cell)) if isinstance(cell, tuple) else cell for cell in astuple(change)]
-            writer.writerow([*cells, change.difference])
-    with atomic_write(markdown_path) as stream:
-        stream.write(markdown)
-    sys.stdout.write(markdown)
+    write_outputs(paths, to_markdown(changes, before, options.title, options.command), changes)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..norms.registry import declarations
 from .bleu import BOOTSTRAP_RESAMPLES, Score, bootstrap_seed
@@ -32,18 +33,11 @@ def to_markdown(
     runs = sorted((run for run in runs if set(run.scores) & set(tables)), key=lambda run: (rank(run.norm), run.seed))
     lines = [f"# {runs[0].recipe}"]
     for test_set, rows in tables.items():
-        heading, *cells = cells_of(rows, baseline)
-        lines += ["", f"## {test_set}", ""]
-        lines.append(f"| {' | '.join(heading)} |")
-        lines.append("|---" * len(heading) + "|")
-        lines += [f"| {' | '.join(row)} |" for row in cells]
+        lines += ["", f"## {test_set}", "", *table_of(cells_of(rows, baseline))]
         lines += ["", *sources_of(rows, next(run for run in runs if test_set in run.scores))]
-        if published is not None and any(row.published is not None for row in rows):
-            brackets = any(row.published_difference is not None for row in rows)
-            meaning = f"; in brackets the difference to its {short(baseline)}" if brackets else ""
-            lines.append(f"- published (not ours): {f'{published.source}{meaning}'.removesuffix('.')}.")
-            shown = {row.norm for row in rows if row.published is not None}
-            lines += [f"- published for {norm}: {note}." for norm, note in published.notes.items() if norm in shown]
+        brackets = any(row.published_difference is not None for row in rows)
+        meaning = f"; in brackets the difference to its {short(baseline)}" if brackets else ""
+        lines += published_lines(rows, published, meaning)
         baseline_seeds = next((row.seeds for row in rows if row.norm == baseline), ())
         for row in rows:
             if row.shared_seeds and not row.shared_seeds == row.seeds == baseline_seeds:
@@ -70,17 +64,62 @@ def how_made(
         lines.append(f"- No Δ and no p, as {baseline} is not among the runs.")
     if len({row.updates for rows in tables.values() for row in rows}) > 1:
         lines.append("- The norms were trained for different numbers of updates, see the column: Δ and p include that.")
-    lines += _preparation(tables, runs)
-    lines.append(provenance_line("Commit", [(run, f"`{run.commit}`") for run in runs]))
-    lines.append(provenance_line("Hardware", [(run, run.hardware) for run in runs]))
-    lines.append(provenance_line("Versions", [(run, versions_of(run)) for run in runs]))
-    return [*lines, *([f"- Reproduce: `{command}`"] if command else [])]
+    return [*lines, *_preparation(tables, runs), *provenance_lines(runs, command)]
 
 
 def cells_of(rows: Sequence[Row], baseline: str) -> list[list[str]]:
-    """The table of one test set as text: the headings, then a line a norm."""
-    columns = _columns(rows, baseline)
-    return [[*columns], *([cell(row) for cell in columns.values()] for row in rows)]
+    """The table of one test set as text: the headings, then a line a norm; without columns that no row can fill."""
+    own: dict[str, Callable[[Row], object]] = {
+        "p": lambda row: ", ".join("<0.001" if p < 0.001 else f"{p:.3f}" for p in row.p_values) or "–"
+    }
+    if any(row.published is not None for row in rows):
+        own["published (not ours)"] = _published
+    for protocol in rows[0].further_bleu:
+        own[f"BLEU {protocol}"] = functools.partial(_further_bleu, protocol)
+    if all(row.chrf is not None for row in rows):
+        own["chrF2"] = lambda row: row.chrf
+    return write_cells(rows, baseline, {"BLEU": lambda row: row.bleu}, own)
+
+
+def write_cells(
+    rows: Sequence[Any],
+    baseline: str,
+    score: Mapping[str, Callable[[Any], object]],
+    own: Mapping[str, Callable[[Any], object]],
+) -> list[list[str]]:
+    """A table as text: the headings, then a line a norm.
+
+    Args:
+        rows: with ``norm``, ``difference``, ``seeds``, ``updates`` and ``train_seconds``.
+        baseline: the norm that the differences are to.
+        score: what to write of a row for its score, by heading.
+        own: likewise for what stands between the difference and the seeds.
+    """
+    columns = {
+        "norm": lambda row: f"{row.norm} ({SHORT_NAMES[row.norm]})" if row.norm in SHORT_NAMES else row.norm,
+        **score,
+        f"Δ to {short(baseline)}": lambda row: "–" if row.difference is None else f"{row.difference:+z.2f}",
+        **own,
+        "seeds": lambda row: ", ".join(map(str, row.seeds)),
+        "updates": lambda row: f"{row.updates:.0f}",
+        "train time": lambda row: duration(row.train_seconds),
+    }
+    return [[*columns], *([str(write(row)) for write in columns.values()] for row in rows)]
+
+
+def table_of(cells: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table, the first row above the rule."""
+    heading, *rows = (f"| {' | '.join(row)} |" for row in cells)
+    return [heading, "|---" * len(cells[0]) + "|", *rows]
+
+
+def published_lines(rows: Sequence[Any], published: Published | None, meaning: str = "") -> list[str]:
+    """Where published figures are from and what has to be said of them; none where the rows have none."""
+    shown = {row.norm for row in rows if row.published is not None}
+    if published is None or not shown:
+        return []
+    lines = [f"- published (not ours): {f'{published.source}{meaning}'.removesuffix('.')}."]
+    return lines + [f"- published for {norm}: {note}." for norm, note in published.notes.items() if norm in shown]
 
 
 def short(norm: str) -> str:
@@ -88,34 +127,8 @@ def short(norm: str) -> str:
     return SHORT_NAMES.get(norm, norm)
 
 
-def _columns(rows: Sequence[Row], baseline: str) -> dict[str, Callable[[Row], str]]:
-    """How each column's cells are written, by its heading; columns that no row can fill are left out."""
-    columns: dict[str, Callable[[Row], str]] = {
-        "norm": lambda row: f"{row.norm} ({SHORT_NAMES[row.norm]})" if row.norm in SHORT_NAMES else row.norm,
-        "BLEU": lambda row: _spread(Spread(row.bleu_mean, row.bleu_standard_deviation)),
-        f"Δ to {short(baseline)}": lambda row: "–" if row.difference is None else f"{row.difference:+z.2f}",
-        "p": lambda row: ", ".join("<0.001" if p < 0.001 else f"{p:.3f}" for p in row.p_values) or "–",
-    }
-    if any(row.published is not None for row in rows):
-        columns["published (not ours)"] = _published
-    for protocol in rows[0].further_bleu:
-        columns[f"BLEU {protocol}"] = functools.partial(_further_bleu, protocol)
-    if all(row.chrf is not None for row in rows):
-        columns["chrF2"] = lambda row: "–" if row.chrf is None else _spread(row.chrf)
-    return columns | {
-        "seeds": lambda row: ", ".join(map(str, row.seeds)),
-        "updates": lambda row: f"{row.updates:.0f}",
-        "train time": lambda row: duration(row.train_seconds),
-    }
-
-
-def _spread(spread: Spread) -> str:
-    deviation = "" if spread.standard_deviation is None else f" ± {spread.standard_deviation:.2f}"
-    return f"{spread.mean:.2f}{deviation}"
-
-
-def _further_bleu(protocol: str, row: Row) -> str:
-    return _spread(row.further_bleu[protocol])
+def _further_bleu(protocol: str, row: Row) -> Spread:
+    return row.further_bleu[protocol]
 
 
 def _published(row: Row) -> str:
@@ -165,12 +178,18 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def versions_of(run: Run) -> str:
-    """The versions that a run was made with, by name."""
-    return ", ".join(f"{name} {number}" for name, number in sorted(run.versions.items()))
+def provenance_lines(runs: Sequence[Run], command: str) -> list[str]:
+    """Commit, hardware and versions of the runs, and the command that makes the table, if it is known."""
+    versions = [", ".join(f"{name} {number}" for name, number in sorted(run.versions.items())) for run in runs]
+    return [
+        _provenance_line("Commit", [(run, f"`{run.commit}`") for run in runs]),
+        _provenance_line("Hardware", [(run, run.hardware) for run in runs]),
+        _provenance_line("Versions", [*zip(runs, versions, strict=True)]),
+        *([f"- Reproduce: `{command}`"] if command else []),
+    ]
 
 
-def provenance_line(label: str, values: Sequence[tuple[Run, str]]) -> str:
+def _provenance_line(label: str, values: Sequence[tuple[Run, str]]) -> str:
     """One line: the value that all runs share, or each value with its runs."""
     runs_by_value: dict[str, dict[str, list[int]]] = {}
     for run, value in values:

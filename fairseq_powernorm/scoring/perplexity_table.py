@@ -3,25 +3,19 @@
 python -m fairseq_powernorm.scoring.perplexity_table --runs runs/ptb --output-prefix results/ptb
 """
 
-import argparse
-import csv
-import logging
-import shlex
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from ..files import atomic_write, refuse_to_overwrite, run_command_line
-from .markdown import SHORT_NAMES, duration, provenance_line, short, versions_of
+from ..files import run_command_line
+from .markdown import provenance_lines, published_lines, table_of, write_cells
 from .perplexity import Perplexity, read_perplexity
-from .published import Published, choose_published
-from .rows import Spread, rank
+from .published import Published
+from .rows import Spread, runs_by_norm
 from .runs import Run, read_runs
-
-logger = logging.getLogger(__name__)
+from .table import make_table
 
 
 @dataclass(frozen=True)
@@ -83,12 +77,7 @@ def build_rows(
     Raises:
         ValueError: runs that are not scored alike.
     """
-    norms: dict[str, dict[int, Run[Perplexity]]] = {}
-    for run in sorted(runs, key=lambda run: (rank(run.norm), run.seed)):
-        if test_set in run.scores:
-            norms.setdefault(run.norm, {})[run.seed] = run
-        else:
-            logger.warning("%s is left out of the table: not scored on %s", run.folder, test_set)
+    norms = runs_by_norm(runs, test_set)
     check_alike([run for seeds in norms.values() for run in seeds.values()], test_set)
     rows = []
     for norm, seeds in norms.items():
@@ -113,14 +102,6 @@ def build_rows(
     return rows
 
 
-def cell(spread: Spread | None) -> str:
-    """Mean ± deviation."""
-    if spread is None:
-        return "–"
-    deviation = "" if spread.standard_deviation is None else f" ± {spread.standard_deviation:.2f}"
-    return f"{spread.mean:.2f}{deviation}"
-
-
 def to_markdown(
     tables: dict[str, list[PerplexityRow]],
     runs: Sequence[Run[Perplexity]],
@@ -132,22 +113,13 @@ def to_markdown(
     lines = [f"# {runs[0].recipe}"]
     for test_set, rows in tables.items():
         run = next(run for run in runs if test_set in run.scores)
-        columns = {
-            "norm": lambda row: f"{row.norm} ({SHORT_NAMES[row.norm]})" if row.norm in SHORT_NAMES else row.norm,
-            "perplexity": lambda row: cell(row.perplexity),
-            f"Δ to {short(baseline)}": lambda row: "–" if row.difference is None else f"{row.difference:+z.2f}",
-        }
+        own = {}
         if any(row.context is not None for row in rows):
-            columns["with context"] = lambda row: cell(row.context)
+            own["with context"] = lambda row: row.context or "–"
         if any(row.published is not None for row in rows):
-            columns["published (not ours)"] = lambda row: str(row.published or "–")
-        columns |= {
-            "seeds": lambda row: ", ".join(map(str, row.seeds)),
-            "updates": lambda row: f"{row.updates:.0f}",
-            "train time": lambda row: duration(row.train_seconds),
-        }
-        lines += ["", f"## {test_set}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-        lines += [f"| {' | '.join(write(row) for write in columns.values())} |" for row in rows]
+            own["published (not ours)"] = lambda row: row.published or "–"
+        cells = write_cells(rows, baseline, {"perplexity": lambda row: row.perplexity}, own)
+        lines += ["", f"## {test_set}", "", *table_of(cells)]
         score, window = run.scores[test_set], run.further_scores[test_set].get("context")
         lines += [
             "",
@@ -159,67 +131,24 @@ def to_markdown(
                 f"- with context: segments of {window.tokens_per_sample} that overlap in {window.context_window} "
                 "tokens, which are not scored again."
             )
-        if published is not None and any(row.published is not None for row in rows):
-            lines.append(f"- published (not ours): {published.source.removesuffix('.')}.")
+        lines += published_lines(rows, published)
     lines += ["", "## How", ""]
     if any(len(row.seeds) > 1 for rows in tables.values() for row in rows):
         lines.append("- ± one standard deviation of the sample over the seeds; updates and train time are means.")
     if len({row.updates for rows in tables.values() for row in rows}) > 1:
         lines.append("- The norms were trained for different numbers of updates, see the column.")
-    lines.append(provenance_line("Commit", [(run, f"`{run.commit}`") for run in runs]))
-    lines.append(provenance_line("Hardware", [(run, run.hardware) for run in runs]))
-    lines.append(provenance_line("Versions", [(run, versions_of(run)) for run in runs]))
-    if command:
-        lines.append(f"- Reproduce: `{command}`")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *provenance_lines(runs, command)]) + "\n"
 
 
-def csv_record(row: PerplexityRow) -> dict[str, object]:
-    """One row by column, unrounded; None is empty."""
-    record: dict[str, object] = {}
-    for name, value in vars(row).items():
-        if isinstance(value, Spread):
-            record |= {f"{name}_mean": value.mean, f"{name}_standard_deviation": value.standard_deviation}
-        elif value is not None:
-            record[name] = " ".join(map(str, value)) if isinstance(value, tuple) else value
-    return record
+def read_perplexity_runs(folder: Path) -> list[Run]:
+    """The finished runs of a language model's recipe."""
+    return read_runs(folder, read_perplexity, read_further_perplexities)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the table as Markdown and CSV and prints the Markdown; see ``--help``."""
-    parser = argparse.ArgumentParser(description="The table of perplexity by norm, from the folders of finished runs.")
-    parser.add_argument("--runs", required=True, type=Path, help="folder of one recipe, e.g. runs/ptb")
-    parser.add_argument("--baseline", default="layer", metavar="NORM", help="what others are compared with")
-    parser.add_argument("--published", action="append", default=[], metavar="NORM=PERPLEXITY[,...]", help="of others")
-    parser.add_argument("--published-source", metavar="TEXT", help="where the published figures are from")
-    parser.add_argument("--published-test-set", metavar="NAME", help="what they are of (default: the only text)")
-    parser.add_argument("--output-prefix", required=True, help="writes PREFIX.md and PREFIX.csv")
-    parser.add_argument("--command", help="what reproduces the table (default: this very command)")
-    parser.add_argument("--force", action="store_true", help="replace files that exist")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    given = shlex.join(sys.argv[1:] if arguments is None else arguments)
-    markdown_path, csv_path = Path(f"{options.output_prefix}.md"), Path(f"{options.output_prefix}.csv")
-    for path in (markdown_path, csv_path):
-        refuse_to_overwrite(path, options.force)
-    runs = read_runs(options.runs, read_perplexity, read_further_perplexities)
-    if not runs:
-        raise ValueError(f"{options.runs}: no finished run, expected <norm>/seed<k>/run.json and <text>/score.json")
-    runs.sort(key=lambda run: (rank(run.norm), run.seed))
-    test_sets = sorted({name for run in runs for name in run.scores})
-    published = choose_published(options.published, options.published_source, options.published_test_set, test_sets)
-    tables = {test_set: build_rows(runs, test_set, options.baseline, published) for test_set in test_sets}
-    command = options.command or f"python -m fairseq_powernorm.scoring.perplexity_table {given}"
-    markdown = to_markdown(tables, runs, options.baseline, command, published)
-    records = [csv_record(row) for rows in tables.values() for row in rows]
-    columns = list(dict.fromkeys(name for record in records for name in record))
-    with atomic_write(csv_path) as stream:
-        writer = csv.DictWriter(stream, fieldnames=columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-    with atomic_write(markdown_path) as stream:
-        stream.write(markdown)
-    sys.stdout.write(markdown)
+    module = "fairseq_powernorm.scoring.perplexity_table"
+    make_table(arguments, "perplexity", module, read_perplexity_runs, build_rows, to_markdown)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,10 @@ class Spread:
         """The spread of at least one value."""
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
+    def __str__(self) -> str:
+        """Mean ± deviation."""
+        return f"{self.mean:.2f}" + ("" if self.standard_deviation is None else f" ± {self.standard_deviation:.2f}")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -39,14 +43,13 @@ class Row:
         test_set: the test set's name.
         norm: the norm's name.
         seeds: of all its runs, ascending.
-        bleu_mean: mean BLEU over ``seeds``.
-        bleu_standard_deviation: of the sample (n - 1) over ``seeds``; None for one seed.
+        bleu: BLEU over ``seeds``.
         difference: mean BLEU minus the baseline's, both over ``shared_seeds``; None for the baseline or without one.
         shared_seeds: the seeds that the baseline has too.
         p_values: of the paired bootstrap, one for each of ``shared_seeds``.
         updates: mean number of optimizer updates.
         train_seconds: mean training time.
-        protocol: of ``bleu_mean``; None for settings that no protocol has.
+        protocol: of ``bleu``; None for settings that no protocol has.
         further_bleu: BLEU over ``seeds`` by each further protocol that all runs of the test set have.
         chrf: chrF2 over ``seeds`` of the detokenised text, from :func:`chrf_source`; None where no score is of that.
         published: what others published for the norm; None without.
@@ -56,8 +59,7 @@ class Row:
     test_set: str
     norm: str
     seeds: tuple[int, ...]
-    bleu_mean: float
-    bleu_standard_deviation: float | None
+    bleu: Spread
     difference: float | None
     shared_seeds: tuple[int, ...]
     p_values: tuple[float, ...]
@@ -85,15 +87,7 @@ def build_table(
         ValueError: no run has the test set, runs are not comparable (reference, signature), or a ``score.json`` does
             not belong to its ``hypothesis.txt``.
     """
-    norms: dict[str, dict[int, Run]] = {}
-    for run in sorted(runs, key=lambda run: (rank(run.norm), run.seed)):
-        if test_set in run.scores:
-            norms.setdefault(run.norm, {})[run.seed] = run
-        else:
-            logger.warning("%s is left out of the table: not scored on %s", run.folder, test_set)
-    if not norms:
-        known = sorted({name for run in runs for name in run.scores})
-        raise ValueError(f"no run has test set {test_set!r}; there are: {', '.join(known) or 'none'}")
+    norms = runs_by_norm(runs, test_set)
     scored = [run for seeds in norms.values() for run in seeds.values()]
     further = _shared_protocols(scored, test_set)
     for protocol in (None, *further):
@@ -112,6 +106,24 @@ def build_table(
     return [_row(norm, norms, test_set, baseline, p_values, further, published) for norm in norms]
 
 
+def runs_by_norm(runs: Sequence[Run], test_set: str) -> dict[str, dict[int, Run]]:
+    """The runs that are scored on a test set, by norm and seed, in the order of tables.
+
+    Raises:
+        ValueError: none is.
+    """
+    norms: dict[str, dict[int, Run]] = {}
+    for run in sorted(runs, key=lambda run: (rank(run.norm), run.seed)):
+        if test_set in run.scores:
+            norms.setdefault(run.norm, {})[run.seed] = run
+        else:
+            logger.warning("%s is left out of the table: not scored on %s", run.folder, test_set)
+    if not norms:
+        known = sorted({name for run in runs for name in run.scores})
+        raise ValueError(f"no run has test set {test_set!r}; there are: {', '.join(known) or 'none'}")
+    return norms
+
+
 def _row(
     norm: str,
     norms: Mapping[str, Mapping[int, Run]],
@@ -127,15 +139,13 @@ def _row(
     differences = [bleu[seed] - norms[baseline][seed].scores[test_set].bleu for seed in shared]
     if norm != baseline and baseline in norms and not shared:
         logger.warning("%s and %s share no seed on %s: no difference, no p-value", norm, baseline, test_set)
-    main = Spread.of([*bleu.values()])
     sources = [chrf_source(run, test_set, further) for run in seeds.values()]
     chrf = [source.chrf for source in sources if source is not None and source.chrf is not None]
     return Row(
         test_set=test_set,
         norm=norm,
         seeds=tuple(seeds),
-        bleu_mean=main.mean,
-        bleu_standard_deviation=main.standard_deviation,
+        bleu=Spread.of([*bleu.values()]),
         difference=statistics.fmean(differences) if differences else None,
         shared_seeds=shared,
         p_values=tuple(p_values[seed][norm] for seed in shared),

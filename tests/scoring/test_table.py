@@ -12,7 +12,8 @@ import sys
 import pytest
 
 from fairseq_powernorm.scoring import bleu
-from fairseq_powernorm.scoring.table import build_table, main, read_runs, to_csv, to_markdown
+from fairseq_powernorm.scoring.outputs import output_paths, write_outputs
+from fairseq_powernorm.scoring.table import build_table, main, read_runs, to_markdown
 
 WORDS = [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:"
@@ -149,8 +150,8 @@ def test_rows_by_hand(recipe):
     assert (layer_row.norm, layer_row.seeds, layer_row.difference, layer_row.p_values) == ("layer", (1, 2, 3), None, ())
     assert (power_row.norm, power_row.seeds, power_row.shared_seeds) == ("power", (2, 3, 4), (2, 3))
     mean = sum(power.values()) / 3
-    assert power_row.bleu_mean == pytest.approx(mean)
-    assert power_row.bleu_standard_deviation == pytest.approx((sum((x - mean) ** 2 for x in power.values()) / 2) ** 0.5)
+    assert power_row.bleu.mean == pytest.approx(mean)
+    assert power_row.bleu.standard_deviation == pytest.approx((sum((x - mean) ** 2 for x in power.values()) / 2) ** 0.5)
     assert power_row.difference == pytest.approx((power[2] + power[3]) / 2 - (layer[2] + layer[3]) / 2)
     assert len(power_row.p_values) == 2
     assert (power_row.updates, power_row.train_seconds) == (300, 3)
@@ -166,7 +167,7 @@ def test_p_values_agree_with_the_sacrebleu_command(recipe):
     expected = [system["BLEU"]["p_value"] for system in json.loads(completed.stdout)]
     rows = build_table(read_runs(recipe), "test")
     assert [row.p_values for row in rows] == [(), (pytest.approx(expected[1]),), (pytest.approx(expected[2]),)]
-    assert [row.bleu_standard_deviation for row in rows] == [None, None, None]
+    assert [row.bleu.standard_deviation for row in rows] == [None, None, None]
 
 
 def test_rows_are_ordered_and_another_baseline_can_be_chosen(recipe):
@@ -256,15 +257,15 @@ def test_csv_holds_the_rows_unrounded(recipe, tmp_path):
         write_run(recipe, "power", seed, test_sets=("test", "valid"))
     runs = read_runs(recipe)
     tables = {test_set: build_table(runs, test_set) for test_set in ("valid", "test")}
-    with open(tmp_path / "table.csv", "w") as stream:
-        to_csv(tables, stream)
+    paths = output_paths(str(tmp_path / "table"), force=False)
+    write_outputs(paths, "", [row for rows in tables.values() for row in rows])
     with open(tmp_path / "table.csv", newline="") as stream:
         records = list(csv.DictReader(stream))
     written = [(record["test_set"], record["norm"]) for record in records]
     assert written == [("valid", "layer"), ("valid", "power"), ("test", "layer"), ("test", "power")]
     row = tables["test"][1]
-    assert float(records[3]["bleu_mean"]) == row.bleu_mean
-    assert float(records[3]["bleu_standard_deviation"]) == row.bleu_standard_deviation
+    assert float(records[3]["bleu_mean"]) == row.bleu.mean
+    assert float(records[3]["bleu_standard_deviation"]) == row.bleu.standard_deviation
     assert float(records[3]["difference"]) == row.difference
     assert tuple(map(float, records[3]["p_values"].split())) == row.p_values
     assert records[3]["seeds"] == "1 2"
