@@ -14,7 +14,7 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 60
 RETRY_PAUSES = (1, 5, 15, 30)  # seconds before another request to an address whose connection broke
-_SCHEMES = ("http://", "https://")
 _BYTES = {"unit": "B", "unit_scale": True, "disable": None}  # how progress is shown
 
 
@@ -58,13 +57,6 @@ class RemoteFile:
     sha256: str | None = None
     md5: str | None = None
 
-    def __post_init__(self):
-        if self.name in ("", "..") or Path(self.name).name != self.name:
-            raise ValueError(f"{self.name!r} is not a file name without a folder")
-        for url in self.urls:
-            if not url.startswith(_SCHEMES):
-                raise ValueError(f"{self.name}: cannot download {url}, only http:// and https://")
-
     @property
     def digest(self) -> tuple[str, str] | None:
         """The strongest known digest: ``hashlib``'s name of it, and its value."""
@@ -81,26 +73,24 @@ def digest_of(path: str | Path, algorithm: str = "sha256") -> str:
     return digest.hexdigest()
 
 
-def _check_size(path: Path, remote: RemoteFile) -> None:
-    if remote.size not in (None, size := path.stat().st_size):
-        raise ValueError(f"{path}: {size} bytes, expected {remote.size}; the file is damaged or another version")
-
-
-def _check(path: Path, remote: RemoteFile, name: str | Path | None = None) -> None:
-    """Raises ``ValueError`` that speaks of ``name`` if the bytes at ``path`` are not those expected."""
-    name = path if name is None else name
-    _check_size(path, remote)
-    if remote.digest is not None:
+def _check(path: Path, remote: RemoteFile, name: str | Path | None = None, content: bool = True) -> None:
+    """Raises ``ValueError`` that speaks of ``name`` if the size or, with ``content``, the digest is not as expected."""
+    problem, size = "", path.stat().st_size
+    if remote.size not in (None, size):
+        problem = f"{size} bytes, expected {remote.size}"
+    elif content and remote.digest is not None:
         algorithm, expected = remote.digest
-        label = {"sha256": "SHA-256", "md5": "MD5"}[algorithm]
         if (found := digest_of(path, algorithm)) != expected:
-            raise ValueError(f"{name}: {label} is {found}, expected {expected}; the file is damaged or another version")
+            label = {"sha256": "SHA-256", "md5": "MD5"}[algorithm]
+            problem = f"{label} is {found}, expected {expected}"
+    if problem:
+        raise ValueError(f"{name or path}: {problem}; the file is damaged or another version")
 
 
-def _check_present(path: Path, remote: RemoteFile, check: Callable[[Path, RemoteFile], None]) -> None:
-    """``check`` for a file that was there before; nobody's file is removed, so the message says what to do."""
+def _check_present(path: Path, remote: RemoteFile, content: bool = True) -> None:
+    """:func:`_check` for a file that was there before; nobody's file is removed, so the message says what to do."""
     try:
-        check(path, remote)
+        _check(path, remote, content=content)
     except ValueError as error:
         raise ValueError(f"{error}; remove it, or give --from, to have it replaced") from None
 
@@ -112,12 +102,14 @@ def _size_of(path: Path) -> int:
 def _bytes_to_come(remote: RemoteFile, folder: Path, source: Path | None) -> int:
     """How much is still to be written, as far as known; raises for what can be seen to be wrong without reading."""
     if source is None and (folder / remote.name).exists():
-        _check_present(folder / remote.name, remote, _check_size)
+        _check_present(folder / remote.name, remote, content=False)
         return 0
     if source is not None:
+        if not source.is_dir():
+            raise FileNotFoundError(f"{source}: no such folder")
         if not (source / remote.name).exists():
             raise FileNotFoundError(f"{source / remote.name} does not exist")
-        _check_size(source / remote.name, remote)
+        _check(source / remote.name, remote, content=False)
         return _size_of(source / remote.name)
     return max(0, (remote.size or 0) - _size_of(folder / f"{remote.name}.part"))
 
@@ -239,17 +231,9 @@ def _copy(remote: RemoteFile, folder: Path, source: Path) -> None:
     (folder / f"{remote.name}.part").unlink(missing_ok=True)
 
 
-def _is_copied(destination: Path, remote: RemoteFile, source: Path) -> bool:
-    """Whether ``destination`` is what a copy would give: the right file, or where that is not known the same bytes."""
-    if _size_of(destination) != _size_of(source / remote.name):
-        return False
-    algorithm, expected = remote.digest or ("sha256", None)
-    return digest_of(destination, algorithm) == (expected or digest_of(source / remote.name, algorithm))
-
-
 def fetch(remote: RemoteFile, folder: str | Path, source: str | Path | None = None) -> Path:
     """Brings one file into ``folder`` (only checks it if it is there already) and gives its path. A file that is there
-    and is not the right one gives way to a copy from ``source``; without one it is an error, and stays.
+    gives way to a copy from ``source``; without one it is an error, and stays, if it is not the right one.
 
     A download that was cut short goes on from what arrived, in this call or the next, at the same address or another.
 
@@ -266,8 +250,8 @@ def fetch(remote: RemoteFile, folder: str | Path, source: str | Path | None = No
     check_free_space(folder, _bytes_to_come(remote, folder, source))
     with exclusive(folder):  # a second process waits, and then finds the file there
         destination = folder / remote.name
-        if destination.exists() and (source is None or _is_copied(destination, remote, source)):
-            _check_present(destination, remote, _check)
+        if source is None and destination.exists():
+            _check_present(destination, remote)
             return destination
         if remote.size is None and remote.digest is None:
             logger.warning("%s: neither size nor digest is known, so it is taken as it comes", remote.name)

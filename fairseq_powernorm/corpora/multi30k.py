@@ -54,8 +54,6 @@ def write_corpus(destination: str | Path, source: str | Path | None = None) -> N
         OSError: a file is missing, the network or the disk fails.
     """
     destination = Path(destination)
-    if source is not None and not Path(source).is_dir():
-        raise FileNotFoundError(f"{source}: no such folder")
     fetch_all(ARCHIVES, destination / "archives", source)
     for split, (name, pairs) in SPLITS.items():
         for language in LANGUAGES:

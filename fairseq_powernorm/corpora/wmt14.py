@@ -11,6 +11,7 @@ hyphens left whole (``reference/``), and sacreBLEU's are the sentences as they w
 import argparse
 import functools
 import logging
+import shutil
 from pathlib import Path
 
 from ..files import atomic_write, check_room_to_grow, read_lines, run_command_line
@@ -119,8 +120,7 @@ def write_training_text(original: Path, tokenized: Path) -> None:
         with atomic_write(tokenized / f"train.{language}", "wb") as output:
             for part in parts:
                 with open(part[side], "rb") as stream:
-                    while block := stream.read(1 << 20):
-                        output.write(block)
+                    shutil.copyfileobj(stream, output)
 
 
 def write_valid_and_test_text(original: Path, tokenized: Path, raw: Path, reference: Path) -> None:

@@ -338,22 +338,6 @@ def test_a_write_without_room_is_not_taken_for_a_network_error(server, tmp_path)
     assert [name for name, _ in server.requests] == ["good"] and not (tmp_path / "file.tgz").exists()
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"urls": ("file:///etc/passwd",)}, "cannot download file:///etc/passwd, only http:// and https://"),
-        ({"urls": ("http://a/b", "ftp://a/b")}, "cannot download ftp://a/b"),
-        ({"name": "../file.tgz"}, "'../file.tgz' is not a file name without a folder"),
-        ({"name": "/file.tgz"}, "not a file name"),
-        ({"name": ".."}, "not a file name"),
-        ({"name": ""}, "not a file name"),
-    ],
-)
-def test_a_description_that_leaves_the_web_or_the_folder_is_refused(changes, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        remote(**changes) if "urls" not in changes else RemoteFile("file.tgz", **changes)
-
-
 def test_digests_are_those_of_the_content(tmp_path):
     (tmp_path / "file").write_bytes(CONTENT)
     assert digest_of(tmp_path / "file") == SHA256 and digest_of(tmp_path / "file", "md5") == MD5
