@@ -7,19 +7,15 @@ licence of its own; WikiText (Merity et al. 2016) is Wikipedia's text, CC BY-SA 
 """
 
 import argparse
-import gzip
 import logging
-import shutil
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from ..files import atomic_write, run_command_line
-from .download import CHUNK, RemoteFile, digest_of, fetch, fetch_all
+from .download import RemoteFile, digest_of, fetch, fetch_all
+from .parallel_lines import decoded, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -95,60 +91,26 @@ CORPORA = {
 """By name; ``text`` is one's own."""
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
-    """A file's bytes, unpacked if its name ends in ``.gz``.
-
-    Raises:
-        ValueError: damaged, or no gzip.
-    """
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
-            yield stream
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path}: damaged, or not gzip ({error})") from None
-
-
-def write_split(
-    stream: IO[bytes] | gzip.GzipFile, path: Path, source: Path, md5: str | None, tokens: int | None
-) -> None:
-    """Copies a split's text and checks the copy before it has its name.
+def write_split(lines: Iterable[str], path: Path, source: Path, corpus: Corpus) -> None:
+    """Writes a split's text, the lines of ``source``, and checks it before it has its name, SPLIT.txt.
 
     Raises:
         ValueError: empty, not UTF-8, or not the known text; the message names ``source``.
     """
-    unchecked = path.with_name(f".{path.name}.unchecked")
-    try:
-        with atomic_write(unchecked, "wb") as output:
-            shutil.copyfileobj(stream, output, CHUNK)
-        found = count_tokens(unchecked, source)
-        if md5 is not None and (digest := digest_of(unchecked, "md5")) != md5:
+    words = found = 0
+    md5, tokens = corpus.md5.get(path.stem), corpus.tokens.get(path.stem)
+    with atomic_write(path) as output:
+        for line in lines:
+            output.write(f"{line}\n")
+            words, found = words + len(line.split()), found + len(line.split()) + 1
+        output.flush()
+        if not words:
+            raise ValueError(f"{source}: empty, expected a text of one sentence a line")
+        if md5 is not None and (digest := digest_of(output.name, "md5")) != md5:
             raise ValueError(f"{source}: the text's MD5 is {digest}, expected {md5}; damaged, or another version")
-        if tokens is not None and found != tokens:
+        if tokens not in (None, found):
             raise ValueError(f"{source}: {found} tokens with the ends of lines, expected {tokens}; another version")
-        unchecked.replace(path)
-        logger.info("%s: %d tokens with the ends of lines", path, found)
-    finally:
-        unchecked.unlink(missing_ok=True)
-
-
-def count_tokens(path: Path, source: Path) -> int:
-    """The words of a text, and an end for each line.
-
-    Raises:
-        ValueError: a line is not UTF-8, or there is no word at all; the message names ``source``.
-    """
-    tokens = words = 0
-    with open(path, "rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                found = len(line.decode("utf-8").split())
-            except UnicodeDecodeError:
-                raise ValueError(f"{source}, line {number}: not UTF-8") from None
-            words, tokens = words + found, tokens + found + 1
-    if not words:
-        raise ValueError(f"{source}: empty, expected a text of one sentence a line")
-    return tokens
+    logger.info("%s: %d tokens with the ends of lines", path, found)
 
 
 def find_files(corpus: Corpus, folder: Path) -> dict[str, Path] | None:
@@ -175,8 +137,6 @@ def write_text(corpus: Corpus, destination: str | Path, source: str | Path | Non
         OSError: a file is missing, the network or the disk fails.
     """
     destination, source = Path(destination), None if source is None else Path(source)
-    if source is not None and not source.is_dir():
-        raise FileNotFoundError(f"{source}: no such folder")
     files = None if source is None else find_files(corpus, source)
     if files is None and corpus.archive is None:
         if not corpus.files:
@@ -184,24 +144,19 @@ def write_text(corpus: Corpus, destination: str | Path, source: str | Path | Non
             raise FileNotFoundError(f"{source or 'no folder given'}: expected {names}, plain or .gz")
         fetch_all(corpus.files, destination / "archives", source)
         files = find_files(corpus, destination / "archives")
-    destination.mkdir(parents=True, exist_ok=True)
     if files is not None:
         for split, path in files.items():
-            with opened(path) as stream:
-                write_split(stream, destination / f"{split}.txt", path, corpus.md5.get(split), corpus.tokens.get(split))
+            write_split((line for (line,) in read_rows([path])), destination / f"{split}.txt", path, corpus)
         return
     assert corpus.archive is not None  # a corpus without has files, which were found or fetched
     archive = fetch(corpus.archive, destination / "archives", source)
     try:
         with zipfile.ZipFile(archive) as packed:
             for split, name in corpus.names().items():
-                member = f"{corpus.folder}/{name}"
-                with packed.open(member) as stream:
-                    write_split(
-                        *(stream, destination / f"{split}.txt", Path(f"{archive}/{member}")),
-                        *(corpus.md5.get(split), corpus.tokens.get(split)),
-                    )
-    except (zipfile.BadZipFile, EOFError, zlib.error, KeyError) as error:
+                member = archive / corpus.folder / name
+                with packed.open(f"{corpus.folder}/{name}") as stream:
+                    write_split(decoded(stream, member), destination / f"{split}.txt", member, corpus)
+    except (zipfile.BadZipFile, KeyError) as error:
         raise ValueError(f"{archive}: damaged, or not the archive ({str(error).strip(chr(34))})") from None
 
 

@@ -80,7 +80,7 @@ def read_rows(paths: Sequence[Path], skip: Callable[[str], bool] | None = None) 
     with contextlib.ExitStack() as stack:
         openers = [gzip.open if path.suffix == ".gz" else open for path in paths]
         streams = [stack.enter_context(opener(path, "rb")) for opener, path in zip(openers, paths, strict=True)]
-        columns = [_decoded(stream, path, skip) for stream, path in zip(streams, paths, strict=True)]
+        columns = [decoded(stream, path, skip) for stream, path in zip(streams, paths, strict=True)]
         for number, row in enumerate(zip_longest(*columns)):
             if None in row:
                 ended = paths[row.index(None)]
@@ -88,7 +88,8 @@ def read_rows(paths: Sequence[Path], skip: Callable[[str], bool] | None = None) 
             yield row
 
 
-def _decoded(stream: Iterable[bytes], path: Path, skip: Callable[[str], bool] | None) -> Iterator[str]:
+def decoded(stream: Iterable[bytes], path: Path, skip: Callable[[str], bool] | None = None) -> Iterator[str]:
+    """The lines of one stream as :func:`read_rows` has them; ``path`` is for messages."""
     try:
         for number, line in enumerate(stream, start=1):
             text = decode_line(line, path, number)

@@ -40,7 +40,7 @@ def test_text_of_one_s_own(tmp_path, packed, caplog):
     [
         ("", "valid.txt: empty, expected a text of one sentence a line"),
         ("\n \n", "valid.txt: empty"),
-        (b"a\n\xff b\n", "valid.txt, line 2: not UTF-8"),
+        (b"a\n\xff b\n", "valid.txt, line 2: not valid UTF-8"),
     ],
 )
 def test_what_is_no_text(tmp_path, text, message):
