@@ -100,20 +100,13 @@ run() {
 # command whose script was killed is waited for too.
 only_one() {
   local lock
+  command -v flock >/dev/null || fail "the program flock is missing; install it first"
   mkdir -p "data/$1"
   exec {lock}>"data/$1/.lock"
   flock --nonblock "$lock" || {
     printf '%s: another process prepares data/%s; waiting for it\n' "${0##*/}" "$1" >&2
     flock "$lock"
   }
-}
-
-# require_tools NAME...: fails early where a program is missing.
-require_tools() {
-  local tool
-  for tool in "$@"; do
-    command -v "$tool" >/dev/null || fail "the program $tool is missing; install it first"
-  done
 }
 
 # require_package: fails early where the package's dependencies are not installed.
@@ -133,7 +126,6 @@ begin_preparation() {
   local name=$1 force=$2
   shift 2
   [[ ${dry_run:-false} == false ]] || return 0
-  require_tools flock
   only_one "$name"
   find "data/$name" -name '.*.tmp' -delete  # what a killed command left
   if [[ $force == true ]]; then
@@ -158,17 +150,14 @@ until_done() {
 }
 
 # prepare_from_archives NAME MODULE SOURCE TARGET MERGES FOLDERS OPTION...: all that prepare_iwslt14_de_en.sh and
-# prepare_wmt14_en_de.sh do. corpora.MODULE writes data/NAME/tokenized; --force makes the FOLDERS again. Switches in the
-# script's $own_switches go to the module.
+# prepare_wmt14_en_de.sh do. corpora.MODULE writes data/NAME/tokenized; --force makes the FOLDERS again. The script's
+# $own_switches may have any-archive, which goes to the module.
 prepare_from_archives() {
-  local name=$1 module=$2 source=$3 target=$4 from bpe_codes merges force folders flags=() switch variable
+  local name=$1 module=$2 source=$3 target=$4 from bpe_codes merges force folders flags=()
   IFS=' ' read -ra folders <<<"$6"
   # shellcheck disable=SC2154  # the script's
   take_options from= bpe-codes= merges="$5" "${own_switches[@]}" -- "${@:7}"
-  for switch in "${own_switches[@]}"; do
-    variable=${switch//-/_}
-    [[ ${!variable} == false ]] || flags+=("--$switch")
-  done
+  [[ ${any_archive:-false} == false ]] || flags=(--any-archive)
   require_package
   [[ -z $bpe_codes || -f $bpe_codes ]] || fail "$bpe_codes: no such file"
   begin_preparation "$name" "$force" "${folders[@]}"

@@ -18,7 +18,6 @@ take_options from= -- "$@"
 folder=data/cifar10
 require_package
 if [[ $dry_run == false ]]; then
-  require_tools flock
   only_one cifar10
   if [[ $force == false && -f $folder/train.npz && -f $folder/test.npz ]]; then
     summary "$folder is there already, whatever the options say; --force makes it again"
