@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..files import run_command_line
 from .bleu import BOOTSTRAP_RESAMPLES, bootstrap_seed
+from .markdown import table_of, write_p_values
 from .outputs import output_paths, write_outputs
 from .rows import check_comparable, p_values_of, rank
 from .runs import Run, read_runs
@@ -85,11 +86,12 @@ def to_markdown(changes: Sequence[Change], runs: Sequence[Run], title: str, comm
     """A table for each test set, and what a reader needs to repeat it."""
     lines = [f"# {title}"]
     for test_set in dict.fromkeys(change.test_set for change in changes):
-        lines += ["", f"## {test_set}", "", "| norm | before | after | Δ | p | seeds |", "|---|---|---|---|---|---|"]
+        cells = [["norm", "before", "after", "Δ", "p", "seeds"]]
         for change in (change for change in changes if change.test_set == test_set):
-            p_values = ", ".join("<0.001" if p < 0.001 else f"{p:.3f}" for p in change.p_values)
-            figures = f"{change.before:.2f} | {change.after:.2f} | {change.difference:+z.2f} | {p_values}"
-            lines.append(f"| {change.norm} | {figures} | {', '.join(map(str, change.seeds))} |")
+            figures = [f"{change.before:.2f}", f"{change.after:.2f}", f"{change.difference:+z.2f}"]
+            seeds = ", ".join(map(str, change.seeds))
+            cells.append([change.norm, *figures, write_p_values(change.p_values), seeds])
+        lines += ["", f"## {test_set}", "", *table_of(cells)]
         score = next(run for run in runs if test_set in run.scores).scores[test_set]
         lines += ["", f"- BLEU: sacreBLEU `{score.signature}`, {score.sentences} sentences."]
     resamples = f"{BOOTSTRAP_RESAMPLES} resamples, seed {bootstrap_seed()}"

@@ -69,9 +69,7 @@ def how_made(
 
 def cells_of(rows: Sequence[Row], baseline: str) -> list[list[str]]:
     """The table of one test set as text: the headings, then a line a norm; without columns that no row can fill."""
-    own: dict[str, Callable[[Row], object]] = {
-        "p": lambda row: ", ".join("<0.001" if p < 0.001 else f"{p:.3f}" for p in row.p_values) or "–"
-    }
+    own: dict[str, Callable[[Row], object]] = {"p": lambda row: write_p_values(row.p_values) or "–"}
     if any(row.published is not None for row in rows):
         own["published (not ours)"] = _published
     for protocol in rows[0].further_bleu:
@@ -168,6 +166,11 @@ def _preparation(tables: Mapping[str, Sequence[Row]], runs: Sequence[Run]) -> li
     if not steps:
         return []
     return [f"- prep, done before sacreBLEU: {'; '.join(f'{step}: {what}' for step, what in steps.items())}."]
+
+
+def write_p_values(p_values: Sequence[float]) -> str:
+    """One for each seed, to three digits."""
+    return ", ".join("<0.001" if p < 0.001 else f"{p:.3f}" for p in p_values)
 
 
 def duration(seconds: float) -> str:
