@@ -62,14 +62,16 @@ def train_arguments(config: DictConfig, folder: str | Path) -> list[str]:
     return words
 
 
-def number_of_test_set(config: DictConfig, test_set: str) -> int:
-    """The place of a test set among those that fairseq-preprocess was given, which is all that fairseq knows of it.
-
-    It is the line of the data's ``test_sets.txt``; data without that file are taken to have the recipe's order.
+def subset_of(config: DictConfig, test_set: str) -> str:
+    """What fairseq calls a test set: ``test``, ``test1``, ``test2``, … by its place among those that fairseq-preprocess
+    was given. That is its line in the data's ``test_sets.txt``; data without that file are taken to have the recipe's
+    order. The texts of a language model's recipe have fairseq's names.
 
     Raises:
         ValueError: the recipe or its data has no such test set.
     """
+    if is_language_model(config):
+        return test_set
     test_sets, record = list(config.recipe.test_sets), ROOT / config.recipe.binarized / "test_sets.txt"
     if test_set not in test_sets:
         raise ValueError(f"unknown test set {test_set!r}; the recipe has {', '.join(test_sets)}")
@@ -77,15 +79,7 @@ def number_of_test_set(config: DictConfig, test_set: str) -> int:
         test_sets = read_lines(record)
     if test_set not in test_sets:
         raise ValueError(f"{record.parent} has no test set {test_set!r}; it has {', '.join(test_sets)}")
-    return test_sets.index(test_set)
-
-
-def subset_of(config: DictConfig, test_set: str) -> str:
-    """What fairseq calls a test set: ``test``, ``test1``, ``test2``, …; raises as :func:`number_of_test_set`. The texts
-    of a language model's recipe have fairseq's names."""
-    if is_language_model(config):
-        return test_set
-    return f"test{number_of_test_set(config, test_set) or ''}"
+    return f"test{test_sets.index(test_set) or ''}"
 
 
 def generate_arguments(config: DictConfig, checkpoint: str | Path, test_set: str) -> list[str]:

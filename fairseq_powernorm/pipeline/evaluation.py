@@ -26,33 +26,23 @@ def evaluate(config: DictConfig, folder: Path) -> None:
     from ..scoring.perplexity import read_perplexity
 
     for test_set in config.recipe.test_sets:
-        scored = any(score_path(folder, test_set, protocol).exists() for protocol in evaluation_protocols(config))
-        for protocol in evaluation_protocols(config):
-            output = score_path(folder, test_set, protocol)
-            if output.exists():
+        outputs = {protocol: score_path(folder, test_set, protocol) for protocol in evaluation_protocols(config)}
+        scored = [path for path in outputs.values() if path.exists()]
+        if len(scored) < len(outputs):
+            check_data(config)
+        check_same_test_set(config, folder, test_set, record=not scored)
+        for protocol, output in outputs.items():
+            if output in scored:
                 logger.info("%s: %s scored already (%s)", label_of(config), test_set, output)
-                check_same_test_set(config, folder, test_set)
             else:
-                evaluate_text(config, folder, test_set, protocol, record=not scored)
-                scored = True
+                evaluate_text(config, folder, test_set, protocol)
             sys.stdout.write(f"{test_set}: {read_perplexity(output)}\n")
 
 
-def evaluate_text(config: DictConfig, folder: Path, test_set: str, protocol: str, record: bool) -> None:
-    """Scores one text by one protocol; the score is written last.
-
-    Args:
-        config: the run's.
-        folder: the run's.
-        test_set: its name.
-        protocol: of :func:`~.commands.evaluation_protocols`.
-        record: write down which text it is; else it has to be the one that was scored before.
-    """
+def evaluate_text(config: DictConfig, folder: Path, test_set: str, protocol: str) -> None:
+    """Scores one text by one protocol of :func:`~.commands.evaluation_protocols`; the score is written last."""
     from ..scoring.perplexity import read_evaluation, write_perplexity
 
-    check_data(config)
-    (folder / test_set).mkdir(parents=True, exist_ok=True)
-    check_same_test_set(config, folder, test_set, record=record)
     window, log = evaluation_protocols(config)[protocol], folder / test_set / f"eval_lm.{protocol}.log"
     log.unlink(missing_ok=True)
     processes.run_fairseq(

@@ -30,40 +30,27 @@ from .processes import clean_environment, python_module
 
 
 def check_data(config: DictConfig) -> None:
-    """Raises ``ValueError`` if the recipe's data, or one of its test sets, is not there."""
+    """Raises ``ValueError`` if the recipe's data, or one of the sets that it is scored on, is not there."""
     folder, recipe = ROOT / config.recipe.binarized, config.recipe
     if is_language_model(config):
-        check_text(config)
-        return
-    for language in (recipe.source, recipe.target):
-        if not (folder / f"dict.{language}.txt").is_file():
-            raise ValueError(
-                f"{folder} holds no dict.{language}.txt; prepare the data first: {' '.join(prepare_words(recipe))}"
-            )
+        needed = {("dict.txt",): "the dictionary", ("train.idx",): "the training text"}
+        needed |= {(f"{subset_of(config, test_set)}.idx",): f"the text {test_set}" for test_set in recipe.test_sets}
+    else:
+        sides = recipe.source, recipe.target
+        needed = {(f"dict.{language}.txt",): "the dictionary" for language in sides}
+        for test_set in recipe.test_sets:
+            if "/" in test_set:
+                raise ValueError(
+                    f"the recipe's test set {test_set!r} is no name: its text is {recipe.raw}/NAME.{recipe.target}"
+                )
+            pairs = [f"{subset_of(config, test_set)}.{'-'.join(pair)}" for pair in (sides, sides[::-1])]
+            for language in sides:  # fairseq translates data in either direction
+                needed[tuple(f"{pair}.{language}.idx" for pair in pairs)] = f"which is test set {test_set}"
+    for names, what in needed.items():
+        if not any((folder / name).is_file() for name in names):
+            prepare = " ".join(prepare_words(recipe))
+            raise ValueError(f"{folder} holds no {names[0]}, {what}; prepare the data first: {prepare}")
     if not recipe.test_sets:
-        raise ValueError("the recipe has no test sets")
-    for test_set in recipe.test_sets:
-        if "/" in test_set:
-            raise ValueError(
-                f"the recipe's test set {test_set!r} is no name: its text is {recipe.raw}/NAME.{recipe.target}"
-            )
-        subset, pair = subset_of(config, test_set), f"{recipe.source}-{recipe.target}"
-        turned = f"{recipe.target}-{recipe.source}"  # fairseq translates data in either direction
-        for language in (recipe.source, recipe.target):
-            names = [f"{subset}.{each}.{language}.idx" for each in (pair, turned)]
-            if not any((folder / name).is_file() for name in names):
-                raise ValueError(f"{folder} holds no {names[0]}, which is test set {test_set}; prepare the data again")
-
-
-def check_text(config: DictConfig) -> None:
-    """Raises ``ValueError`` if a language model's data, or one of the texts that it is scored on, is not there."""
-    folder, prepare = ROOT / config.recipe.binarized, " ".join(prepare_words(config.recipe))
-    names = {"dict.txt": "dictionary", "train.idx": "training text"}
-    names |= {f"{subset_of(config, test_set)}.idx": f"text {test_set}" for test_set in config.recipe.test_sets}
-    for name, what in names.items():
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} holds no {name}, the {what}; prepare the data first: {prepare}")
-    if not config.recipe.test_sets:
         raise ValueError("the recipe has no test sets")
 
 

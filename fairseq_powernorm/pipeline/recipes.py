@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -26,9 +26,9 @@ def with_overrides(overrides: Sequence[str]) -> list[str]:
     return [word for override in overrides for word in ("--override", override)]
 
 
-def job_of(config: DictConfig, folder: Path, arguments: Sequence[str]) -> Job:
-    """The job of one run: all of its stages."""
-    commands = [command for stage in STAGES for command in stage_commands(stage, config, folder)]
+def job_of(config: DictConfig, folder: Path, arguments: Sequence[str], stages: Iterable[str] = STAGES) -> Job:
+    """The job of one run, or of a second ending: its stages."""
+    commands = [command for stage in stages for command in stage_commands(stage, config, folder)]
     return Job(tuple(arguments), tuple(commands))
 
 
@@ -173,9 +173,7 @@ def plan_recalibration(options: argparse.Namespace, command: str) -> Plan:
         if finished and has_statistics(load_config(folder)):
             ending = into / folder.relative_to(options.runs)
             words = ["second-ending", "--run", str(folder), "--into", str(ending), *with_overrides(overrides)]
-            config = varied(folder, ending, overrides)
-            commands = [each for stage in AFTER_AVERAGE for each in stage_commands(stage, config, ending)]
-            jobs.append(Job(tuple(words), tuple(commands)))
+            jobs.append(job_of(varied(folder, ending, overrides), ending, words, AFTER_AVERAGE))
     if not jobs:
         raise ValueError(
             f"{options.runs / options.recipe} holds no run with running statistics that is trained and averaged"

@@ -20,7 +20,9 @@ def recipe(tmp_path, name="demo_de_en", *overrides, **texts):
 
 def test_data_that_is_not_there(tmp_path):
     config = recipe(tmp_path)
-    with pytest.raises(ValueError, match=r"holds no dict.de.txt; prepare the data first: scripts/prepare_demo.sh"):
+    with pytest.raises(
+        ValueError, match=r"holds no dict.de.txt, the dictionary; prepare the data first: scripts/prepare_demo.sh"
+    ):
         inputs.check_data(config)
     (tmp_path / "bin").mkdir()
     for language in ("de", "en"):
