@@ -68,8 +68,8 @@ def extract(archive: str | Path, folder: str | Path, members: Iterable[str]) -> 
             Nothing is unpacked then.
         OSError: no such archive, no room on the disk.
     """
-    archive, folder, members = Path(archive), Path(folder), {str(PurePosixPath(name)) for name in members}
-    if leaving := [name for name in members if name.startswith("/") or ".." in PurePosixPath(name).parts]:
+    archive, folder, wanted = Path(archive), Path(folder), {str(PurePosixPath(name)) for name in members}
+    if leaving := [name for name in wanted if name.startswith("/") or ".." in PurePosixPath(name).parts]:
         raise ValueError(f"{archive}: member {leaving[0]!r} leaves the folder; nothing was unpacked")
     hidden = folder / f".{archive.name}.{os.getpid()}.tmp"
     with open(archive, "rb") as packed:
@@ -79,7 +79,7 @@ def extract(archive: str | Path, folder: str | Path, members: Iterable[str]) -> 
         shown = {"total": archive.stat().st_size, "desc": archive.name, "delay": 1, "disable": None}
         try:
             with tqdm.wrapattr(packed, "read", **shown) as stream:
-                names = _unpack(stream, hidden, members)
+                names = _unpack(stream, hidden, wanted)
             for name in names:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(hidden / name, folder / name)

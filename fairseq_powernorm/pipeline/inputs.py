@@ -32,6 +32,7 @@ from .processes import clean_environment, python_module
 def check_data(config: DictConfig) -> None:
     """Raises ``ValueError`` if the recipe's data, or one of the sets that it is scored on, is not there."""
     folder, recipe = ROOT / config.recipe.binarized, config.recipe
+    needed: dict[tuple[str, ...], str]  # what it is by its name, or by either of its names
     if is_language_model(config):
         needed = {("dict.txt",): "the dictionary", ("train.idx",): "the training text"}
         needed |= {(f"{subset_of(config, test_set)}.idx",): f"the text {test_set}" for test_set in recipe.test_sets}

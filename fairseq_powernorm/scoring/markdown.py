@@ -93,7 +93,7 @@ def write_cells(
         score: what to write of a row for its score, by heading.
         own: likewise for what stands between the difference and the seeds.
     """
-    columns = {
+    columns: dict[str, Callable[[Any], object]] = {
         "norm": lambda row: f"{row.norm} ({SHORT_NAMES[row.norm]})" if row.norm in SHORT_NAMES else row.norm,
         **score,
         f"Δ to {short(baseline)}": lambda row: "–" if row.difference is None else f"{row.difference:+z.2f}",

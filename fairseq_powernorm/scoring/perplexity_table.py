@@ -4,7 +4,7 @@ python -m fairseq_powernorm.scoring.perplexity_table --runs runs/ptb --output-pr
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -113,7 +113,7 @@ def to_markdown(
     lines = [f"# {runs[0].recipe}"]
     for test_set, rows in tables.items():
         run = next(run for run in runs if test_set in run.scores)
-        own = {}
+        own: dict[str, Callable[[PerplexityRow], object]] = {}
         if any(row.context is not None for row in rows):
             own["with context"] = lambda row: row.context or "–"
         if any(row.published is not None for row in rows):
