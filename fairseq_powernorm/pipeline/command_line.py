@@ -94,6 +94,8 @@ def table(options: Options) -> None:
     config, output = compose_run(options.recipe, overrides=options.override), options.output
     output = output or options.runs / options.recipe / "table"
     words = ["--runs", str(options.runs / options.recipe), "--output-prefix", str(output), *published(config)]
+    if updates := compose_run(options.recipe).train.get("max-update"):
+        words += ["--recipe-updates", str(updates)]
     if is_language_model(config):
         perplexity_table.main([*words, "--force", "--command", options.command or this_command()])
         logger.info("wrote %s.md and %s.csv", output, output)

@@ -55,6 +55,7 @@ def make_table(
     )
     parser.add_argument("--published-test-set", metavar="NAME", help="what they are of (default: the only test set)")
     parser.add_argument("--output-prefix", required=True, help="writes PREFIX.md and PREFIX.csv")
+    parser.add_argument("--recipe-updates", type=int, metavar="N", help="of a whole training; says which stop before")
     parser.add_argument("--command", help="what reproduces the table (default: this very command)")
     parser.add_argument("--force", action="store_true", help="replace files that exist")
     options = parser.parse_args(arguments)
@@ -72,7 +73,10 @@ def make_table(
     published = choose_published(*said, test_sets, options.published_note)
     tables = {test_set: build(runs, test_set, options.baseline, published) for test_set in test_sets}
     markdown = write(tables, runs, options.baseline, options.command or f"python -m {module} {given}", published)
-    write_outputs(paths, markdown, [row for rows in tables.values() for row in rows])
+    rows = [row for rows in tables.values() for row in rows]
+    if options.recipe_updates and (fewest := min(row.updates for row in rows)) < options.recipe_updates:
+        markdown += f"- Not converged: trained for {fewest:.0f} of the recipe's {options.recipe_updates} updates.\n"
+    write_outputs(paths, markdown, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

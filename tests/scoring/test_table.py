@@ -296,6 +296,16 @@ def test_command_names_itself_as_what_reproduces_the_table(recipe, tmp_path, cap
     assert f"--output-prefix '{tmp_path}/a b'`" in capsys.readouterr().out
 
 
+def test_a_table_says_that_its_trainings_are_shorter_than_the_recipe(recipe, tmp_path, capsys):
+    write_run(recipe)
+    capsys.readouterr()
+    for updates, said in (("100", ""), ("250", "- Not converged: trained for 100 of the recipe's 250 updates.\n")):
+        words = ["--runs", str(recipe), "--output-prefix", str(tmp_path / "table"), "--force"]
+        main([*words, "--recipe-updates", updates])
+        lines = capsys.readouterr().out.partition("- Reproduce: ")[2].partition("\n")[2]
+        assert lines == said
+
+
 def test_command_without_a_finished_run(recipe, tmp_path):
     with pytest.raises(ValueError, match="tiny_de_en: no finished run"):
         main(["--runs", str(recipe), "--output-prefix", str(tmp_path / "out")])
