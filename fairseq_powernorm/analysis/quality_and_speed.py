@@ -100,8 +100,10 @@ def table_rows(measurements: Sequence[Measurement], speeds: Mapping[str, Speed],
     return rows
 
 
-def to_markdown(rows: Sequence[Sequence[str]], signature: str, baseline: str, command: str) -> str:
-    """The table and what its columns are."""
+def to_markdown(
+    rows: Sequence[Sequence[str]], signature: str, baseline: str, notes: Sequence[str], command: str
+) -> str:
+    """The table, what its columns are, and ``notes`` on its rows."""
     lines = [
         "# Norms by quality and speed",
         "",
@@ -110,6 +112,7 @@ def to_markdown(rows: Sequence[Sequence[str]], signature: str, baseline: str, co
         f"- BLEU: sacreBLEU `{signature}`; ± one standard deviation over seeds. Δ: to {baseline}.",
         "- Times, and what is kept for the backward pass and taken at most: of one norm, over `torch.nn.LayerNorm`.",
         "- Folds: evaluation costs nothing, the linear layers behind take the norm in (`powernorm-fold`).",
+        *(f"- {note}" for note in notes),
     ]
     return "\n".join([*lines, *([f"- Made by: `{command}`"] if command else []), ""])
 
@@ -154,12 +157,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--speed", required=True, type=Path, metavar="CSV", help="of benchmarks/bench_norms.py, one size"
     )
     parser.add_argument("--baseline", default="layer", metavar="NORM", help="what others are compared with")
+    parser.add_argument("--note", action="append", default=[], metavar="TEXT", help="below the table; repeatable")
     add_output_options(parser)
     options = parser.parse_args(arguments)
     check_outputs(options.output_prefix, options.force, "md", "csv", "png")
     measurements, speeds = read_measurements(options.quality), read_speed(options.speed)
     rows = table_rows(measurements, speeds, options.baseline)
-    markdown = to_markdown(rows, measurements[0].signature, options.baseline, options.command)
+    markdown = to_markdown(rows, measurements[0].signature, options.baseline, options.note, options.command)
     figure = draw(measurements, speeds, options.baseline, options.title)
     write_outputs(options.output_prefix, [COLUMNS, *rows], figure, markdown)
 

@@ -35,13 +35,14 @@ def words_of(quality, speed, prefix):
 
 def test_the_table(tables, tmp_path, capsys):
     """Table 1's row is timed with its scaling; by its definition it folds."""
-    main(words_of(*tables, tmp_path / "norms"))
+    main([*words_of(*tables, tmp_path / "norms"), "--note", "one seed", "--note", "two cores"])
     table = (tmp_path / "norms.md").read_text()
     assert capsys.readouterr().out == table and (tmp_path / "norms.png").stat().st_size > 1000
     assert "| power | 1 | 28.50 | +0.50 | 4.500 | 1.50 | 0.75 | 0.90 | 1.10 | no |" in table
     assert "| power-plain | 1 | 27.25 | -0.75 | 4.500 | 1.25 | 0.62 | 0.90 | 1.10 | yes |" in table
     assert "| rms | 1 | 28.25 | +0.25 | 4.500 | 0.75 | 0.38 | 0.90 | 1.10 | no |" in table
     assert "| layer | 1 | 28.00 | – | 4.500 | 1.00 | 0.50 | 0.90 | 1.10 | no |" in table
+    assert table.endswith("- one seed\n- two cores\n")
     with open(tmp_path / "norms.csv", newline="") as stream:
         assert [row["norm"] for row in csv.DictReader(stream)] == [*ROWS]
 
