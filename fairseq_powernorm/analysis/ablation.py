@@ -21,11 +21,12 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from ..files import run_command_line
+from ..scoring.markdown import table_of
 from ..scoring.rows import rank
 from ..scoring.runs import read_runs
 from .bar_chart import DOTS_PER_INCH, color_of
 from .measurements import MEAN, Measurement, joined, measure, read_measurements
-from .outputs import add_output_options, check_outputs, markdown_table, write_outputs
+from .outputs import add_output_options, check_outputs, write_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def to_markdown(measurements: Sequence[Measurement], recipe: str, baseline: str,
     lines = [
         f"# {recipe}: norms over seeds",
         "",
-        *markdown_table(header, rows),
+        *table_of([header, *rows]),
         "",
         f"- BLEU: sacreBLEU `{measurements[0].signature}`; ± one standard deviation of the sample over the seeds.",
         f"- Δ: mean over the seeds of the difference to {baseline} of the same seed, its {CONFIDENCE:.0%} interval; "

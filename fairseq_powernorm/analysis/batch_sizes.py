@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from ..files import run_command_line
+from ..scoring.markdown import table_of
 from .bar_chart import DOTS_PER_INCH, Bar, color_of, read_bars
-from .outputs import add_output_options, check_outputs, markdown_table, write_outputs
+from .outputs import add_output_options, check_outputs, write_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def to_markdown(sizes: Sizes, title: str, command: str) -> str:
     for test_set in dict.fromkeys(bar.test_set for bar in bars):
         shown = [place for place, bar in enumerate(bars) if bar.test_set == test_set]
         rows = [[bars[place].norm, *(table[place].text for table in sizes.values())] for place in shown]
-        lines += ["", f"## {test_set}", "", *markdown_table(["norm", *map(str, sizes)], rows)]
+        lines += ["", f"## {test_set}", "", *table_of([["norm", *map(str, sizes)], *rows])]
     lines += ["", "Signatures, commit, hardware and versions: the tables of the single sizes."]
     return "\n".join([*lines, *([f"Reproduce: `{command}`"] if command else []), ""])
 

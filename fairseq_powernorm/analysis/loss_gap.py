@@ -16,8 +16,9 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from ..files import run_command_line
+from ..scoring.markdown import table_of
 from .curves import BASELINE, Point, read_runs
-from .outputs import check_outputs, markdown_table, write_outputs
+from .outputs import check_outputs, write_outputs
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def to_markdown(rows: Sequence[Gap], updates: int) -> str:
         figures = [f"{row.training:.4f}", f"{row.validation:.4f}", f"{row.gap:+z.4f}", beyond]
         cells.append([row.norm, *figures, ", ".join(map(str, row.seeds))])
     header = ("norm", "training", "validation", "gap", f"beyond {BASELINE}'s", "seeds")
-    lines = [*markdown_table(header, cells), "", f"Nats by token; training loss of the last {updates} updates."]
+    lines = [*table_of([header, *cells]), "", f"Nats by token; training loss of the last {updates} updates."]
     return "\n".join([*lines, ""])
 
 

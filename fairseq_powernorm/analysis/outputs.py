@@ -3,7 +3,7 @@
 import argparse
 import csv
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,6 @@ def write_outputs(
         with atomic_write(f"{prefix}.md") as stream:
             stream.write(markdown)
         sys.stdout.write(markdown)
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table's lines."""
-    header_line, *lines = (f"| {' | '.join(cells)} |" for cells in (header, *rows))
-    return [header_line, "|---" * len(header) + "|", *lines]
 
 
 def read_table(path: str | Path, columns: Mapping[str, Callable[[str], Any]], maker: str) -> list[dict[str, Any]]:

@@ -20,10 +20,11 @@ from matplotlib.figure import Figure
 from ..files import run_command_line
 from ..norms.batch_statistics import BatchStatisticsNorm
 from ..norms.registry import NORMS
+from ..scoring.markdown import table_of
 from .ablation import Difference, by_seed, describe, mean_and_deviation
 from .bar_chart import DOTS_PER_INCH, color_of, norm_of
 from .measurements import MEAN, Measurement, read_measurements
-from .outputs import add_output_options, check_outputs, markdown_table, read_table, write_outputs
+from .outputs import add_output_options, check_outputs, read_table, write_outputs
 
 BARE = ("-plain", "-warmup-only")
 """Endings of rows without the scaling that their norm has in Table 1."""
@@ -107,7 +108,7 @@ def to_markdown(
     lines = [
         "# Norms by quality and speed",
         "",
-        *markdown_table(COLUMNS, rows),
+        *table_of([COLUMNS, *rows]),
         "",
         f"- BLEU: sacreBLEU `{signature}`; ± one standard deviation over seeds. Δ: to {baseline}.",
         "- Times, and what is kept for the backward pass and taken at most: of one norm, over `torch.nn.LayerNorm`.",
