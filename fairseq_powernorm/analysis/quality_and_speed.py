@@ -9,6 +9,7 @@ pass, and the most that it takes. Table 1's rows (``batch``, ``pn-v``, ``power``
 """
 
 import argparse
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from ..files import run_command_line
 from ..norms.batch_statistics import BatchStatisticsNorm
@@ -33,6 +35,9 @@ SPEED_COLUMNS: dict[str, Callable[[str], Any]] = {
     "ratio": float,
     **dict.fromkeys(("kept_over_layer", "peak_over_layer"), lambda text: float(text) if text else None),
 }
+LABEL_HEIGHT, LABEL_WIDTH = 0.11, 0.5
+"""Within so many BLEU above it, and a factor of e to this in time, a neighbour's name would cover a point's own."""
+TICKS = (0.25, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20)
 PARTS = {"both": "a training pass", "evaluation": "an evaluation"}
 
 
@@ -131,20 +136,31 @@ def draw(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], basel
         raise ValueError(f"no norm has both quality and speed, or no run of {baseline}; rows: {', '.join(bleu)}")
     figure = Figure(figsize=(11, 4.6), dpi=DOTS_PER_INCH, layout="constrained")
     for axes, (part, words) in zip(figure.subplots(1, 2, sharey=True), PARTS.items(), strict=True):
-        for row, speed in shown.items():
-            place = (getattr(speed, part), bleu[row] - bleu[baseline])
-            axes.plot(
-                *place, "o", color=color_of(row), markersize=7, fillstyle="none" if row.endswith(BARE) else "full"
+        places = {row: (getattr(speed, part), bleu[row] - bleu[baseline]) for row, speed in shown.items()}
+        for row, (time, difference) in places.items():
+            fill = "none" if row.endswith(BARE) else "full"
+            axes.plot(time, difference, "o", color=color_of(row), markersize=7, fillstyle=fill)
+            above = any(
+                0 < other - difference < LABEL_HEIGHT and abs(math.log(other_time / time)) < LABEL_WIDTH
+                for other_time, other in places.values()
             )
-            axes.annotate(row, place, xytext=(6, 4), textcoords="offset points", fontsize=8, parse_math=False)
+            axes.annotate(
+                row,
+                (time, difference),
+                xytext=(6, -10 if above else 4),
+                textcoords="offset points",
+                fontsize=8,
+                parse_math=False,
+            )
         axes.axhline(0, color=color_of(baseline), linewidth=1, zorder=0)
         axes.set_xscale("log")
+        axes.set_xlim(right=2 * max(time for time, _ in places.values()))  # room for a name
+        axes.xaxis.set_major_locator(FixedLocator(TICKS))
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(f"time of {words}, over torch.nn.LayerNorm")
-        axes.grid(alpha=0.3, which="both")
+        axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(x=0.15)
     figure.axes[0].set_ylabel(f"BLEU minus {baseline}'s ({bleu[baseline]:.2f}), {MEAN}")
     figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
