@@ -63,7 +63,8 @@ KINDS = {
 def run_in_process(command, cwd, stdout, **options_of_run):
     """fairseq-preprocess without the seconds that a new process takes to import it."""
     assert command[1:3] == ["-m", "fairseq_cli.preprocess"]
-    arguments = options.get_preprocessing_parser().parse_args([*command[3:-1], "1"])
+    arguments = options.get_preprocessing_parser().parse_args(command[3:])
+    arguments.workers = 1
     handlers = list(preprocess.logger.handlers)
     with contextlib.chdir(cwd):
         preprocess.main(arguments)
