@@ -20,6 +20,7 @@ HARDWARE_FLAGS = (
     *("cpu", "fp16", "num-workers", "max-tokens", "update-freq", "norm-sync"),
     *("distributed-world-size", "ddp-backend", "distributed-backend"),
 )
+OLD_FINGERPRINT = "data.sha256"
 
 
 def check_same_run(config: DictConfig, folder: Path) -> None:
@@ -35,8 +36,10 @@ def check_same_run(config: DictConfig, folder: Path) -> None:
     if not path.exists() or not (trained or any(folder.glob("checkpoints/*.pt"))):
         return
     stored, asked = (flat_settings(each, trained) for each in (load_config(folder), config))
+    if OLD_FINGERPRINT in stored and OLD_FINGERPRINT not in asked:
+        asked |= old_fingerprint(config)
     for key in sorted(stored.keys() | asked.keys()):
-        if key.startswith("data.") and not (key in stored and key in asked):  # the data is gone
+        if key.startswith("data.") and not (key in stored and key in asked):  # older runs, or the data is gone
             continue
         if stored.get(key) != asked.get(key):
             raise ValueError(
@@ -70,6 +73,17 @@ def with_fingerprint(config: DictConfig) -> DictConfig:
     return OmegaConf.create({**settings, "data": {"training_sha256": digest}})
 
 
+def old_fingerprint(config: DictConfig) -> dict[str, str]:
+    """What runs of before have, as :func:`flat_settings` gives it: a digest of dictionaries and of
+    the sizes of all data, test sets among them."""
+    folder, digest = ROOT / config.recipe.binarized, hashlib.sha256()
+    for path in sorted(folder.glob("dict.*.txt")):
+        digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted(folder.glob("*.bin")):
+        digest.update(f"{path.name} {path.stat().st_size}".encode())
+    return {OLD_FINGERPRINT: digest.hexdigest()} if folder.is_dir() else {}
+
+
 def digest_of(*paths: Path) -> str:
     """A digest of files' names and content, whatever their order."""
     digest = hashlib.sha256()
@@ -80,7 +94,8 @@ def digest_of(*paths: Path) -> str:
 
 
 def check_same_test_set(config: DictConfig, folder: Path, test_set: str, record: bool = False) -> None:
-    """Checks that a run's translations are of the text that the test set has now, if they are any.
+    """Checks that a run's translations are of the text that the test set has now; what older runs have not recorded is
+    not compared.
 
     Args:
         config: the run's.
@@ -142,7 +157,8 @@ def varied(folder: Path, into: Path, overrides: Sequence[str]) -> DictConfig:
     Raises:
         ValueError: no finished run, an override of another section or of no known key, or ``into`` holds another run.
     """
-    config = load_config(folder)
+    older = {"recalibrate": {"batches": 0}}  # which older runs do not name
+    config = cast(DictConfig, OmegaConf.merge(older, load_config(folder)))
     for name in ("run.json", "averaged.pt"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is not a run that was trained and averaged (no {name})")

@@ -89,6 +89,17 @@ def test_the_fingerprint_is_of_the_training_data(tmp_path):
     assert len({first, *digests}) == 5
 
 
+def test_runs_of_before_keep_their_fingerprint(tmp_path):
+    """It is of all data: such a run goes on with them, and with no others."""
+    config = data(tmp_path)
+    old = run_folder.old_fingerprint(config)[run_folder.OLD_FINGERPRINT]
+    assert old == "12f06d0b5a61743a71b13974f56b7458b111c68567028f8cb2333afbeb395be7"
+    folder = begun(tmp_path, OmegaConf.create({**OmegaConf.to_container(config), "data": {"sha256": old}}), record=True)
+    run_folder.check_same_run(run_folder.with_fingerprint(config), folder)
+    with pytest.raises(ValueError, match=r"data.sha256 is .*, asked for"):
+        run_folder.check_same_run(run_folder.with_fingerprint(data(tmp_path, train="longer")), folder)
+
+
 @pytest.fixture
 def trained(tmp_path):
     """A run that was trained and averaged."""
@@ -109,6 +120,14 @@ def test_a_second_ending_has_the_average_and_other_settings(trained, tmp_path):
     assert run_folder.load_config(trained).recalibrate.batches == 0
     with pytest.raises(ValueError, match=r"recalibrate.batches is 7, asked for 8"):
         run_folder.vary_run(trained, into, ["recalibrate.batches=8", "generate.beam=2"])
+
+
+def test_a_run_from_before_there_was_recalibration(trained, tmp_path):
+    path = trained / "config.yaml"
+    config = run_folder.load_config(trained)
+    del config["recalibrate"]
+    path.write_text(OmegaConf.to_yaml(config))
+    assert run_folder.vary_run(trained, tmp_path / "x", ["recalibrate.batches=7"]).recalibrate.batches == 7
 
 
 @pytest.mark.parametrize(
