@@ -46,3 +46,16 @@ def test_a_model_without_power():
     for model in (nn.Linear(2, 2), build_norm("batch", 4), build_norm("power", 4, group_scaling=2)):
         with pytest.raises(ValueError, match=r"has no norm 'power' without scaling, which the bound is of$"):
             BoundObserver(model)
+
+
+def test_channels_may_stand_in_another_dimension():
+    """Images (B, C, H, W) have the bound of their positions."""
+    images, grad, found = torch.randn(3, 5, 2, 4), torch.randn(3, 5, 2, 4), []
+    for settings, layout in (({"channel_dim": 1}, lambda x: x), ({}, lambda x: x.permute(0, 2, 3, 1).reshape(-1, 5))):
+        norm = build_norm("power", 5, **settings)
+        observer = BoundObserver(norm)
+        for step in range(2):
+            with one_update(norm, num_updates=step):
+                norm(layout(images).clone().requires_grad_()).backward(layout(grad))
+        found.append([value for row in observer.rows for value in row.values() if isinstance(value, float)])
+    assert len(found[0]) == 2 * 4 and found[0] == pytest.approx(found[1], rel=1e-5)
