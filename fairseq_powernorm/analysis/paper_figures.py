@@ -47,7 +47,7 @@ class Drawing:
 def panels(headings: Sequence[str], x_label: str, title: str, below: str) -> tuple[Figure, Sequence[Axes]]:
     """A row of charts with headings and one label, with a title above and the choices in small print below."""
     number = len(headings)
-    figure = Figure(figsize=(5.2 * number + 0.4, 4.6), dpi=DOTS_PER_INCH, layout="constrained")
+    figure = Figure(figsize=(5.2 * number + 0.4, 5.0), dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots(1, number, squeeze=False)[0]
     figure.suptitle(title, fontsize=11, parse_math=False)
     words = "\n".join(textwrap.wrap(below, 88 * number))
@@ -58,6 +58,12 @@ def panels(headings: Sequence[str], x_label: str, title: str, below: str) -> tup
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def legend_below(panel: Axes) -> None:
+    """The names of a panel's lines, below it: over the lines they would hide some."""
+    columns = 1 if any(len(name) > 30 for name in panel.get_legend_handles_labels()[1]) else 2
+    panel.legend(fontsize=7, frameon=False, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.13))
 
 
 def over_training(
@@ -103,7 +109,7 @@ def over_training(
             panel.set_yscale("log")
         else:
             panel.set_ylim(bottom=0)
-        panel.legend(fontsize=7, framealpha=0.85, edgecolor="none")
+        legend_below(panel)
     return drawing
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .bar_chart import color_of
 from .outputs import read_table
-from .paper_figures import NETWORKS, Drawing, panels
+from .paper_figures import NETWORKS, Drawing, legend_below, panels
 
 Rows = Sequence[Mapping[str, str]]
 MAKER = "scripts/smoothness_study.sh"
@@ -58,9 +58,10 @@ def smoothness(tables: Mapping[str, Rows]) -> Drawing:
             panel.plot(steps, highest, color=color, linewidth=0.8, label=norm)
         axes[2].plot(steps, [float(row["effective_smoothness"]) for row in rows], color=color, label=norm)
         drawing.rows += [(norm, *row.values()) for row in rows]
-    for panel in axes:
+    for panel in axes[1:]:
         panel.set_yscale("log")
-        panel.legend(fontsize=7, framealpha=0.85, edgecolor="none")
+    for panel in axes:
+        legend_below(panel)
     return drawing
 
 
@@ -94,5 +95,5 @@ def bound(rows: Rows) -> Drawing:
     axes[0].set_yscale("log")
     axes[1].set_ylim(0, 1.05)
     for panel in axes:
-        panel.legend(fontsize=7, framealpha=0.85, edgecolor="none")
+        legend_below(panel)
     return drawing

@@ -99,10 +99,10 @@ def train_epoch(
 ) -> tuple[float, float, int]:
     """One pass over the images; mean loss, share of errors, and the updates done by then."""
     model.train()
-    loss_sum, errors = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+    loss_sum, errors, seen = torch.zeros(()), torch.zeros((), dtype=torch.int64), 0
     shown = {"desc": f"epoch {epoch + 1}", "unit": " batches", "leave": False, "disable": None}
     shuffled = batches(images, settings.batch, settings.seed, epoch)
-    for inputs, labels in tqdm(shuffled, total=math.ceil(len(images) / settings.batch), **shown):
+    for inputs, labels in tqdm(shuffled, total=max(1, len(images) // settings.batch), **shown):
         with one_update(model, num_updates=updates) as update, recording(recorder, update, updates + 1):
             logits = model(inputs)
             loss = F.cross_entropy(logits, labels)
@@ -110,9 +110,10 @@ def train_epoch(
             loss.backward()
             optimizer.step()
         updates += 1
+        seen += len(labels)
         loss_sum += loss.detach() * len(labels)
         errors += (logits.argmax(dim=1) != labels).sum()
-    return loss_sum.item() / len(images), errors.item() / len(images), updates
+    return loss_sum.item() / seen, errors.item() / seen, updates
 
 
 @torch.no_grad()
