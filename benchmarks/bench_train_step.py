@@ -42,7 +42,7 @@ from fairseq_powernorm import available_norms
 from fairseq_powernorm.files import run_command_line
 from fairseq_powernorm.norms.token_norm import TokenNorm
 
-PROFILED = 4  # updates
+PROFILED = 2  # updates
 VARIANTS = {
     "power (groups)": ["--norm-type", "power", "--norm-group-scaling", "heads"],
     "power (both stacks)": ["--norm-type", "power", "--decoder-norm-type", "power", "--norm-group-scaling", "0"],

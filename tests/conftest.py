@@ -59,9 +59,9 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_python(tmp_path_factory):
-    """``run_python("-m", MODULE, ...)`` or ``run_python(SCRIPT, ...)``: ``subprocess.run`` of Python with these words,
-    which ``fork_server.py`` starts without the seconds that importing fairseq takes.
+def run_programs(tmp_path_factory):
+    """``run_programs([("-m", MODULE, ...), ("-c", PROGRAM, ...), (SCRIPT, ...)])``: ``subprocess.run`` of Python with
+    these words, side by side, which ``fork_server.py`` starts without the seconds that importing fairseq takes.
     """
     folder = tmp_path_factory.mktemp("output of programs")
     server = subprocess.Popen(
@@ -72,23 +72,49 @@ def run_python(tmp_path_factory):
         text=True,
     )
 
-    def run(*words, cwd=ROOT, input=""):
-        paths = {name: folder / name for name in ("stdin", "stdout", "stderr")}
-        for name, path in paths.items():
-            path.write_text(input if name == "stdin" else "", encoding="utf-8")
-        request = {"words": [str(word) for word in words], "folder": str(cwd)}
-        request |= {"environment": {**os.environ, "OMP_NUM_THREADS": "1"}}
-        request |= {name: str(path) for name, path in paths.items()}
-        server.stdin.write(json.dumps(request) + "\n")
+    def run(programs, cwd=ROOT, input=""):
+        requests = []
+        for number, words in enumerate(programs):
+            paths = {name: str(folder / f"{name}{number}") for name in ("stdin", "stdout", "stderr")}
+            for name, path in paths.items():
+                Path(path).write_text(input if name == "stdin" else "", encoding="utf-8")
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            words = [str(word) for word in words]
+            requests.append({"words": words, "folder": str(cwd), "environment": environment, **paths})
+        server.stdin.write(f"{json.dumps(requests)}\n")
         server.stdin.flush()
-        status = int(server.stdout.readline())
-        return subprocess.CompletedProcess(
-            words, status, *(paths[name].read_text(encoding="utf-8") for name in ("stdout", "stderr"))
-        )
+        return [
+            subprocess.CompletedProcess(
+                words, status, *(Path(request[name]).read_text(encoding="utf-8") for name in ("stdout", "stderr"))
+            )
+            for words, request, status in zip(programs, requests, json.loads(server.stdout.readline()), strict=True)
+        ]
 
     yield run
     server.terminate()
     server.wait()
+
+
+@pytest.fixture(scope="session")
+def run_python(run_programs):
+    """``run_python(*words)``: one of them."""
+    return lambda *words, **options: run_programs([words], **options)[0]
+
+
+@pytest.fixture(scope="session")
+def run_ranks(run_programs):
+    """``run_ranks(RANKS, FOLDER, *words)``: a program on so many ranks, started with its rank, their number, the file
+    at which they meet and one to write to; what each wrote there with ``torch.save``.
+    """
+
+    def run(ranks, folder, *words):
+        outputs = [folder / f"{ranks}_{rank}.pt" for rank in range(ranks)]
+        store = folder / f"store_{ranks}"
+        done = run_programs([(*words, rank, ranks, store, output) for rank, output in enumerate(outputs)])
+        assert [each.returncode for each in done] == [0] * ranks, [each.stderr for each in done]
+        return [torch.load(output) for output in outputs]
+
+    return run
 
 
 @pytest.fixture(scope="module")

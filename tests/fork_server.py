@@ -1,39 +1,63 @@
 """Runs Python programs, each in a fork of this process, which has imported torch and fairseq already: that takes 4 s.
 
-A request is a line of JSON on standard input: the words behind ``python`` (``-m MODULE …`` or ``SCRIPT …``), the
-folder, the environment, the file that the program reads, and those that take what it prints. The answer is a line with
-its exit status. Nothing of this project is imported here: each program does that itself.
+A request is a line of JSON on standard input: a list of programs that run side by side, each with the words behind
+``python`` (``-m MODULE …``, ``-c PROGRAM …`` or ``SCRIPT …``), the folder, the environment, the file that it reads, and
+those that take what it prints. The answer is a line with their exit statuses. If one fails, the others are killed: they
+may wait for it. Nothing of this project is imported here: each program does that itself.
 """
 
 import json
 import logging
 import os
 import runpy
+import signal
 import sys
 
 import fairseq.tasks  # noqa: F401
 import torch._dynamo  # noqa: F401 (which an optimizer imports)
 
-for line in sys.stdin:
-    request = json.loads(line)
-    if child := os.fork():
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
-        sys.stdout.flush()
-        continue
-    os.chdir(request["folder"])
+
+def statuses_of(children: list[int]) -> list[int]:
+    """Those with which they end."""
+    statuses: dict[int, int] = {}
+    while len(statuses) < len(children):
+        child, status = os.wait()
+        statuses[child] = os.waitstatus_to_exitcode(status)
+        if status:
+            for other in set(children) - set(statuses):
+                os.kill(other, signal.SIGKILL)
+    return [statuses[child] for child in children]
+
+
+def run(program: dict) -> None:
+    """The program, as the whole of this process."""
+    os.chdir(program["folder"])
     os.environ.clear()
-    os.environ.update(request["environment"])
+    os.environ.update(program["environment"])
     for descriptor, (path, flags) in enumerate(
-        [(request["stdin"], os.O_RDONLY), (request["stdout"], os.O_WRONLY), (request["stderr"], os.O_WRONLY)]
+        [(program["stdin"], os.O_RDONLY), (program["stdout"], os.O_WRONLY), (program["stderr"], os.O_WRONLY)]
     ):
         os.dup2(os.open(path, flags), descriptor)
     logging.root.handlers.clear()  # fairseq's commands set up logging before they import fairseq
-    words = request["words"]
+    words = program["words"]
     sys.orig_argv = [sys.executable, *words]
+    sys.argv, sys.path[0] = words, os.getcwd()
     if words[0] == "-m":
-        sys.argv, sys.path[0] = words[1:], os.getcwd()
-        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        del words[0]
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        exec(words.pop(1), {"__name__": "__main__"})
     else:
-        sys.argv, sys.path[0] = words, os.path.dirname(words[0])
+        sys.path[0] = os.path.dirname(words[0])
         runpy.run_path(words[0], run_name="__main__")
     sys.exit()
+
+
+for line in sys.stdin:
+    children = []
+    for program in json.loads(line):
+        if not (child := os.fork()):
+            run(program)
+        children.append(child)
+    sys.stdout.write(f"{json.dumps(statuses_of(children))}\n")
+    sys.stdout.flush()

@@ -2,8 +2,6 @@
 
 import logging
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -78,10 +76,9 @@ def test_folding_is_quiet_in_the_benchmark(script, caplog):
         ("bench_decode", "--sentences 2 --length 3 --types 50", "power, folded +translation"),
     ],
 )
-def test_each_benchmark_at_its_smallest(name, options, said, root):
-    command = [sys.executable, f"benchmarks/{name}.py", "--skip-tests"]
-    command += ["--rounds", "1", "--warmup", "1", "--threads", "1", "--device", "cpu", *options.split()]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+def test_each_benchmark_at_its_smallest(name, options, said, root, run_python):
+    command = ["--rounds", "1", "--warmup", "1", "--threads", "1", "--device", "cpu", *options.split()]
+    done = run_python(root / "benchmarks" / f"{name}.py", "--skip-tests", *command)
     assert done.returncode == 0, done.stderr
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     expected = said.replace(" +", " ")
@@ -90,11 +87,11 @@ def test_each_benchmark_at_its_smallest(name, options, said, root):
 
 
 @pytest.mark.slow
-def test_the_profile_says_the_norms_share(root):
-    command = [sys.executable, "benchmarks/bench_train_step.py", "--profile", "--skip-tests", "--device", "cpu"]
+def test_the_profile_says_the_norms_share(root, run_python):
+    command = ["--profile", "--skip-tests", "--device", "cpu"]
     command += ["--warmup", "1", "--threads", "1", "--tokens", "32", "--longest", "8", "--types", "50"]
     command += ["--models", "power"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    done = run_python(root / "benchmarks" / "bench_train_step.py", *command)
     assert done.returncode == 0, done.stderr
     shares = re.findall(r"^(\w+): the norms' modules take ([\d.]+)% of an update forward$", done.stdout, re.M)
     assert [name for name, _ in shares] == ["stock", "power"] and all(0 < float(share) < 50 for _, share in shares)

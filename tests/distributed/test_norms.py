@@ -1,7 +1,5 @@
 """Statistics over ranks: processes with parts of a batch equal one process with all of it."""
 
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -81,7 +79,7 @@ OWN_STATISTICS = textwrap.dedent(
     from fairseq_powernorm import build_norm
     from fairseq_powernorm.norms.registry import NORMS
 
-    _, rank, ranks, store, output = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
+    rank, ranks, store, output = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
     torch.manual_seed(0)
@@ -136,28 +134,16 @@ PENALTY = textwrap.dedent(
 )
 
 
-def run_ranks(name, ranks, folder, root, program=WORKER):
-    store, outputs = folder / f"store_{ranks}", [folder / f"{ranks}_{rank}.pt" for rank in range(ranks)]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, name, str(rank), str(ranks), str(store), str(output)], cwd=root
-        )
-        for rank, output in enumerate(outputs)
-    ]
-    assert [worker.wait(timeout=120) for worker in workers] == [0] * ranks
-    return [torch.load(output) for output in outputs]
-
-
 def test_without_a_process_group_sums_stay():
     sums = [torch.ones(3), torch.tensor(2.0)]
     assert sum_over_ranks(sums) is sums
 
 
 @pytest.fixture(scope="module")
-def by_ranks(tmp_path_factory, root):
+def by_ranks(tmp_path_factory, run_ranks):
     """What all norms came to on 1, 2 and 3 ranks, each number started once."""
     folder = tmp_path_factory.mktemp("ranks")
-    return {ranks: run_ranks(",".join(norms_with("sync")), ranks, folder, root) for ranks in (1, 2, 3)}
+    return {ranks: run_ranks(ranks, folder, "-c", WORKER, ",".join(norms_with("sync"))) for ranks in (1, 2, 3)}
 
 
 @pytest.mark.distributed
@@ -190,10 +176,10 @@ def test_ranks_equal_one_process(name, ranks, by_ranks):
 
 @pytest.mark.distributed
 @pytest.mark.slow
-def test_every_rank_keeps_its_own_statistics_under_torchs_default(tmp_path, root):
+def test_every_rank_keeps_its_own_statistics_under_torchs_default(tmp_path, run_ranks):
     """``DistributedDataParallel`` copies rank 0's buffers to the others before each pass: torch's own BatchNorm's, but
     not those of our norms without ``sync``."""
-    first, second = run_ranks("all", 2, tmp_path, root, OWN_STATISTICS)
+    first, second = run_ranks(2, tmp_path, "-c", OWN_STATISTICS)
     for part in (first, second):
         for key, value in part["found"].items():
             if not key.startswith("0."):
@@ -208,9 +194,9 @@ def test_every_rank_keeps_its_own_statistics_under_torchs_default(tmp_path, root
 @pytest.mark.distributed
 @pytest.mark.slow
 @pytest.mark.parametrize("penalty", ["diff", "symkl"])
-def test_ranks_share_the_penalty_of_their_statistics(penalty, tmp_path, root):
+def test_ranks_share_the_penalty_of_their_statistics(penalty, tmp_path, run_ranks):
     """With ``sync`` every rank adds its part of it, and the gradients together are those of one process."""
-    parts = run_ranks(penalty, 2, tmp_path, root, PENALTY)
-    (whole,) = run_ranks(penalty, 1, tmp_path, root, PENALTY)
+    parts = run_ranks(2, tmp_path, "-c", PENALTY, penalty)
+    (whole,) = run_ranks(1, tmp_path, "-c", PENALTY, penalty)
     torch.testing.assert_close(torch.cat([part["dx"] for part in parts]), whole["dx"])
     torch.testing.assert_close(sum(part["penalty"] for part in parts), whole["penalty"])

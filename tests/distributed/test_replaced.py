@@ -1,7 +1,5 @@
 """A model whose norms were replaced, in torch's DistributedDataParallel: ranks equal one process with all sentences."""
 
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -46,19 +44,8 @@ WORKER = textwrap.dedent(
 
 @pytest.mark.distributed
 @pytest.mark.slow
-def test_ranks_equal_one_process(tmp_path, root):
-    states = {}
-    for ranks in (1, 2):
-        outputs = [str(tmp_path / f"{ranks}_{rank}.pt") for rank in range(ranks)]
-        workers = [
-            subprocess.Popen(
-                [sys.executable, "-c", WORKER, str(rank), str(ranks), str(tmp_path / f"store_{ranks}"), output],
-                cwd=root,
-            )
-            for rank, output in enumerate(outputs)
-        ]
-        assert [worker.wait(timeout=120) for worker in workers] == [0] * ranks
-        states[ranks] = [torch.load(output) for output in outputs]
+def test_ranks_equal_one_process(tmp_path, run_ranks):
+    states = {ranks: run_ranks(ranks, tmp_path, "-c", WORKER) for ranks in (1, 2)}
     (whole,) = states[1]
     for part in states[2]:
         for key, value in whole.items():

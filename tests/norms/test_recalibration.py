@@ -1,8 +1,6 @@
 """Gathering statistics: what replaces the running ones, and that nothing else moves, whatever happens."""
 
 import copy
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -295,9 +293,9 @@ WORKER = textwrap.dedent(
     from fairseq_powernorm import build_norm
     from fairseq_powernorm.norms.recalibration import gather_statistics
 
-    name, rank, store, output = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    name, rank, ranks, store, output = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
     model = torch.nn.Sequential(build_norm(name, 5, sync=True), torch.nn.Tanh(), build_norm(name, 5, sync=True)).eval()
     batches = [torch.randn(4 + n, 5, generator=torch.Generator().manual_seed(n)) * (1 + n) for n in range(5)]
     results = []
@@ -323,14 +321,8 @@ WORKER = textwrap.dedent(
 @pytest.mark.distributed
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["batch", "power"])
-def test_ranks_equal_one_process(name, tmp_path, root):
-    outputs = [tmp_path / f"{rank}.pt" for rank in range(2)]
-    workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, name, str(rank), tmp_path / "store", output], cwd=root)
-        for rank, output in enumerate(outputs)
-    ]
-    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
-    parts = [torch.load(output) for output in outputs]
+def test_ranks_equal_one_process(name, tmp_path, run_ranks):
+    parts = run_ranks(2, tmp_path, "-c", WORKER, name)
     model = nn.Sequential(build_norm(name, 5), nn.Tanh(), build_norm(name, 5)).eval()
     with torch.no_grad(), gather_statistics(model):
         for number in range(5):

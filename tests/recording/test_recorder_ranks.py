@@ -1,8 +1,6 @@
 """Two ranks: their record against one of a single process, and against float64 arithmetic."""
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +35,9 @@ def single(ranks, folder, part, divisor):
     return read_record(folder), averages
 
 
-def test_two_ranks(tmp_path, root):
+def test_two_ranks(tmp_path, run_ranks):
     ranks = helpers()
-    command = [sys.executable, Path(__file__).parent / "ranks.py"]
-    processes = [
-        subprocess.Popen([str(word) for word in [*command, rank, 2, tmp_path / "store", tmp_path / "record"]], cwd=root)
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    run_ranks(2, tmp_path, Path(__file__).parent / "ranks.py", tmp_path / "record")
     found = read_record(tmp_path / "record")
     assert len(found) == 2 * (1 + 2 + 2)
     whole, _ = single(ranks, tmp_path / "whole", slice(0, 6), 2 + 3)

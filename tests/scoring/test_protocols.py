@@ -4,7 +4,6 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -151,12 +150,17 @@ def test_case_of_ascii_letters_alone_is_ignored_as_by_multi_bleu(tmp_path):
     assert score_lines(tmp_path, hypothesis, reference, "detokenized-lowercase").precisions[0] == pytest.approx(100)
 
 
-def fairseq_score(hypothesis, reference, *options):
-    """BLEU, the precisions, brevity penalty, ratio and both lengths, as fairseq-score prints them."""
-    command = [sys.executable, "-m", "fairseq_cli.score", "--sys", str(hypothesis), "--ref", str(reference), *options]
-    completed = subprocess.run(command, capture_output=True, text=True, check=True)
-    (line,) = [line for line in completed.stdout.splitlines() if line.startswith("BLEU4 = ")]
-    return re.findall(r"[0-9.]+", line.removeprefix("BLEU4 = "))
+@pytest.fixture
+def fairseq_score(run_python):
+    """BLEU, the precisions, brevity penalty, ratio and both lengths of two files, as fairseq-score prints them."""
+
+    def score(hypothesis, reference, *options):
+        completed = run_python("-m", "fairseq_cli.score", "--sys", hypothesis, "--ref", reference, *options)
+        completed.check_returncode()
+        (line,) = [line for line in completed.stdout.splitlines() if line.startswith("BLEU4 = ")]
+        return re.findall(r"[0-9.]+", line.removeprefix("BLEU4 = "))
+
+    return score
 
 
 def random_corpus(seed):
@@ -171,7 +175,7 @@ def random_corpus(seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["tokenized", "tokenized-lowercase", "compounds"])
-def test_fairseq_score_agrees(tmp_path, protocol):
+def test_fairseq_score_agrees(tmp_path, protocol, fairseq_score):
     """On text whose compounds are split, as fairseq's compound_split_bleu.sh does before."""
     hypothesis, reference = random_corpus(3)
     ours = str(score_lines(tmp_path, hypothesis, reference, protocol)).splitlines()[0]
@@ -184,7 +188,7 @@ def test_fairseq_score_agrees(tmp_path, protocol):
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_fairseq_score_agrees_on_real_translations():
+def test_fairseq_score_agrees_on_real_translations(fairseq_score):
     if not MOSES.exists():
         pytest.skip(f"no {MOSES}")
     files = MOSES / "hypothesis.middling.en", MOSES / "reference.en"

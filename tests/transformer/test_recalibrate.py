@@ -4,7 +4,6 @@ import argparse
 import copy
 import functools
 import logging
-import os
 import shutil
 import socket
 import subprocess
@@ -363,6 +362,8 @@ def test_the_command(write, data, tmp_path, run_python):
 WORKER = textwrap.dedent(
     """
     import os
+    import sys
+    os.environ["RANK"] = sys.argv.pop(1)
     from fairseq_powernorm.transformer.recalibrate import main
     main()  # its process group ends with a barrier
     os._exit(0)  # see tests/test_distributed.py
@@ -372,20 +373,17 @@ WORKER = textwrap.dedent(
 
 @pytest.mark.distributed
 @pytest.mark.slow
-def test_ranks_share_the_batches(write, tmp_path, root):
+def test_ranks_share_the_batches(write, tmp_path, run_programs, monkeypatch):
     path, output = write(*everywhere("batch", "--norm-sync")), tmp_path / "ranks.pt"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    for name, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}.items():
+        monkeypatch.setenv(name, value)
     arguments = ["--checkpoint", path, "--batches", "3", "--max-tokens", "300", "--cpu", "--output", output]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, *arguments], cwd=root, env={**os.environ, **settings, "RANK": str(rank)}
-        )
-        for rank in range(2)
-    ]
-    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+    done = run_programs([("-c", WORKER, rank, *arguments) for rank in range(2)])
+    assert [each.returncode for each in done] == [0, 0], done[0].stderr
+    monkeypatch.delenv("WORLD_SIZE")
     expected, found = recalibrate_checkpoint(path, batches=3, max_tokens=300), load_checkpoint(output)
     assert_same_statistics(found, expected, rtol=1e-6, atol=1e-6)
     assert found["extra_state"] == expected["extra_state"]
