@@ -63,7 +63,9 @@ def panels(headings: Sequence[str], x_label: str, title: str, below: str) -> tup
 def legend_below(panel: Axes) -> None:
     """The names of a panel's lines, below it: over the lines they would hide some."""
     columns = 1 if any(len(name) > 30 for name in panel.get_legend_handles_labels()[1]) else 2
-    panel.legend(fontsize=7, frameon=False, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.13))
+    panel.legend(
+        fontsize=7, frameon=False, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=5.5
+    )
 
 
 def over_training(
