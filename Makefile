@@ -33,11 +33,14 @@ multi30k: $(INSTALLED) ## four norms on Multi30k, real text (over an hour on two
 	scripts/run_recipe.sh --recipe multi30k_de_en --norm layer,batch,pn-v,power \
 		$(if $(FROM),--from $(FROM))
 
+# One worker more than cores: tests of whole recipes wait now and then.
+PYTEST = $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
+
 test: $(INSTALLED) ## the whole suite
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 test-fast: $(INSTALLED) ## without what is marked slow
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(PYTEST) -m "not slow"
 
 wheel: $(INSTALLED) ## the wheel, in build/wheel; installed in an environment of its own, it runs a recipe in an empty folder
 	rm -rf build
