@@ -70,7 +70,7 @@ def corpus(tmp_path_factory, run_python):
 
 
 @pytest.fixture(scope="session")
-def commands(run_python):
+def commands(run_programs, run_python, tmp_path_factory):
     """The helpers of this file as one object, since test modules cannot import a conftest."""
 
     class Commands:
@@ -79,6 +79,16 @@ def commands(run_python):
         @staticmethod
         def fairseq(program, *arguments, **options):
             return run_python("-m", f"fairseq_cli.{program}", *arguments, **options)
+
+        @staticmethod
+        def train_on_ranks(ranks, *arguments):
+            """fairseq-train on so many ranks."""
+            store = tmp_path_factory.mktemp("store") / "file"
+            words = ["-m", "fairseq_cli.train", *arguments, "--distributed-world-size", ranks, "--distributed-no-spawn"]
+            words += ["--distributed-init-method", f"file://{store}", "--device-id", 0, "--distributed-backend", "gloo"]
+            words += ["--ddp-backend", "legacy_ddp"]
+            done = run_programs([[*words, "--distributed-rank", rank] for rank in range(ranks)])
+            assert [each.returncode for each in done] == [0] * ranks, done[0].stderr[-3000:]
 
         @staticmethod
         def console_script(name, *arguments, **options):

@@ -1,10 +1,6 @@
 """``--norm-record`` through fairseq-train: restarts, several processes, and generation from such a checkpoint."""
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -38,33 +34,15 @@ def test_a_restart_drops_what_came_after_its_checkpoint(trainings, tmp_path):
     assert found == expected and [*dict.fromkeys(row["update"] for row in found)] == [*range(1, 10)]
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize("sync", [False, True])
-def test_two_ranks_write_one_record(trainings, root, tmp_path, sync):
+def test_two_ranks_write_one_record(commands, trainings, tmp_path, sync):
     """A line a rank where each has its statistics, and one about both ranks' tokens under --norm-sync."""
-    record, port = tmp_path / "record", free_port()
-    command = [sys.executable, "-m", "fairseq_cli.train", trainings.data, "--user-dir", "fairseq_powernorm", *FLAGS]
-    command += ["--norm-record", record, "--max-update", "3", "--save-dir", tmp_path / "checkpoints"]
-    command += ["--distributed-world-size", 2, "--distributed-no-spawn", "--distributed-backend", "gloo"]
-    command += ["--distributed-init-method", f"tcp://127.0.0.1:{port}", "--device-id", 0, "--ddp-backend", "legacy_ddp"]
-    command += ["--norm-sync"] if sync else []
-    processes = [
-        subprocess.Popen(
-            [str(word) for word in [*command, "--distributed-rank", rank]],
-            cwd=root,
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=200) for process in processes] == [0, 0]
+    record = tmp_path / "record"
+    arguments = [trainings.data, "--user-dir", "fairseq_powernorm", *FLAGS, "--norm-record", record, "--max-update", 3]
+    arguments += ["--save-dir", tmp_path / "checkpoints", *(["--norm-sync"] if sync else [])]
+    commands.train_on_ranks(2, *arguments)
     rows = [row for row in read_record(record) if row["norm"].startswith("encoder")]
     first = [row for row in rows if row["norm"].endswith("self_attn_layer_norm") and row["place"] == "input"]
     assert [(row["update"], row["rank"]) for row in first] == [

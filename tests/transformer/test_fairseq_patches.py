@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,52 +33,43 @@ plain = sorted(name for name, module in sys.modules.items() if getattr(module, "
 names = sorted(name for name in ARCH_MODEL_REGISTRY if name.startswith("powernorm_"))
 print(json.dumps([patched, twice, plain, names]))
 """
-ORDERS = {
-    "fairseq first": "import fairseq; import fairseq_powernorm",
-    "fairseq last": "import fairseq_powernorm, sys; fairseq_powernorm.build_norm;"
-    "assert 'fairseq' not in sys.modules; import fairseq",
-    "user-dir": "from argparse import Namespace; from fairseq.utils import import_user_module;"
-    "import_user_module(Namespace(user_dir='fairseq_powernorm'))",
-    "user-dir, loaded before": "import fairseq_powernorm; from argparse import Namespace;"
-    "from fairseq.utils import import_user_module; import_user_module(Namespace(user_dir='fairseq_powernorm'))",
-}
+USER_DIR = """
+from argparse import Namespace
+from fairseq.utils import import_user_module
 
-
-def state_after(statements, root, **environment):
-    """What is patched in a process of its own; the orders are compared in one process each, side by side."""
-    return subprocess.Popen(
-        [sys.executable, "-c", statements + STATE],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+import_user_module(Namespace(user_dir="fairseq_powernorm"))
+"""
+FAIRSEQ_FIRST = ["import fairseq; import fairseq_powernorm", USER_DIR]
+FAIRSEQ_LAST = [
+    "import fairseq_powernorm, sys; fairseq_powernorm.build_norm; assert 'fairseq' not in sys.modules; import fairseq",
+    f"import fairseq_powernorm{USER_DIR}",
+]
 
 
 @pytest.mark.slow
-def test_whatever_is_imported_first(root):
-    started = {order: state_after(statements, root) for order, statements in ORDERS.items()}
-    found = {}
-    for order, process in started.items():
-        output, errors = process.communicate()
-        assert process.returncode == 0, errors
-        found[order] = json.loads(output.splitlines()[-1])
-    patched, twice, plain, names = found["fairseq last"]
+def test_whatever_is_imported_first(root, run_programs):
+    done = run_programs([("-c", statements + STATE) for statements in FAIRSEQ_FIRST])  # which start with fairseq there
+    for statements in FAIRSEQ_LAST:
+        command = [sys.executable, "-c", statements + STATE]
+        done.append(subprocess.run(command, cwd=root, capture_output=True, text=True))
+    for each in done:
+        assert each.returncode == 0, each.stderr
+    found = [json.loads(each.stdout.splitlines()[-1]) for each in done]
+    patched, twice, plain, names = found[0]
     assert patched == [patch.name for patch in fairseq_patches.PATCHES] and not twice
     assert len(names) >= 4 and "fairseq.optim.adam" in plain and set(plain) <= set(MODULES_THAT_EVALUATE)
-    assert all(other == found["fairseq last"] for other in found.values()), found
+    assert all(other == found[0] for other in found), found
 
 
 @pytest.mark.slow
-def test_switched_off_fairseq_is_as_it_is(root):
-    output, errors = state_after(
-        "import fairseq_powernorm.transformer", root, FAIRSEQ_POWERNORM_PATCHES="off"
-    ).communicate()
-    patched, _, plain, names = json.loads(output.splitlines()[-1])
-    assert (patched, plain) == ([], []) and len(names) >= 4, errors
-    _, errors = state_after("import fairseq_powernorm.transformer", root, FAIRSEQ_POWERNORM_PATCHES="no").communicate()
-    assert "FAIRSEQ_POWERNORM_PATCHES=no: expected on or off" in errors
+def test_switched_off_fairseq_is_as_it_is(run_python, monkeypatch):
+    monkeypatch.setenv("FAIRSEQ_POWERNORM_PATCHES", "off")
+    done = run_python("-c", f"import fairseq_powernorm.transformer{STATE}")
+    patched, _, plain, names = json.loads(done.stdout.splitlines()[-1])
+    assert (patched, plain) == ([], []) and len(names) >= 4, done.stderr
+    monkeypatch.setenv("FAIRSEQ_POWERNORM_PATCHES", "no")
+    done = run_python("-c", "import fairseq_powernorm.transformer")
+    assert "FAIRSEQ_POWERNORM_PATCHES=no: expected on or off" in done.stderr
 
 
 def test_dictionaries_in_a_tasks_state(tmp_path):
