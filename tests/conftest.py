@@ -1,5 +1,6 @@
 """What several tests need: the repository's root, the real data, the norms and their running."""
 
+import gc
 import importlib
 import json
 import logging
@@ -35,6 +36,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
         if item.get_closest_marker("slurm") and shutil.which("sbatch") is None:
             item.add_marker(pytest.mark.skip(reason="no Slurm (Debian's packages slurm-wlm and munge)"))
+
+
+def pytest_collection_finish():
+    gc.freeze()  # modules and tests stay to the end: no search for garbage has to go through them
+
+
+def pytest_unconfigure():
+    gc.unfreeze()  # or what Triton keeps in cycles is reported as leaked
 
 
 @pytest.fixture
