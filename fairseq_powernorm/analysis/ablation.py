@@ -3,20 +3,24 @@
     python -m fairseq_powernorm.analysis.ablation --runs runs/multi30k_de_en --output-prefix results/multi30k_ablation
 
 A training is the unit of comparison. Two trainings that differ in nothing but their seed already differ in BLEU, and no
-resampling of test sentences sees that. So every seed gives one difference to the baseline of the same seed (which has
-the same batches and the same initial weights outside the norms), and a paired t-test over the seeds says whether their
-mean is 0. It needs two seeds; with three, it finds what is large and steady.
+resampling of test sentences sees that. So every seed gives one difference to the baseline of the same seed, which has
+the same batches and the same initial weights outside the norms, and a t-test says whether their mean is 0. How far
+trainings scatter is estimated from all norms together, as the rest in BLEU = norm + seed + rest by least squares, and
+taken to be the same for each: two or three seeds of one norm say next to nothing about it. With two norms this is the
+paired t-test.
 
 Trainings of other machines join by the CSV that they were written to: ``--with results/multi30k_ablation.csv``.
 """
 
 import argparse
 import logging
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -35,27 +39,52 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """The differences of a norm to the baseline, one a shared seed, and the paired t-test over them.
+    """The differences of a norm to the baseline, one a shared seed, and the t-test of their mean.
 
     Attributes:
         values: by seed; empty where no seed is shared.
-        interval: the confidence interval of their mean; None for fewer than two seeds.
-        p_value: of the mean being 0; None for fewer than two seeds.
+        interval: the confidence interval of their mean; None where trainings' scatter is not known.
+        p_value: of the mean being 0; None where it is not known.
     """
 
     values: Mapping[int, float]
-    interval: tuple[float, float] | None
-    p_value: float | None
+    interval: tuple[float, float] | None = None
+    p_value: float | None = None
 
-    @classmethod
-    def of(cls, norm: Mapping[int, float], baseline: Mapping[int, float]) -> "Difference":
-        """The differences over the seeds that both have."""
-        values = {seed: norm[seed] - baseline[seed] for seed in sorted(norm.keys() & baseline.keys())}
-        if len(values) < 2 or statistics.stdev(values.values()) == 0:
-            return cls(values, None, None)
-        test = stats.ttest_1samp(list(values.values()), 0)
-        interval = test.confidence_interval(CONFIDENCE)
-        return cls(values, (float(interval.low), float(interval.high)), float(test.pvalue))
+    @property
+    def mean(self) -> float:
+        """Over the seeds, of which there is one at least."""
+        return statistics.fmean(self.values.values())
+
+
+def scatter(table: Mapping[str, Mapping[int, float]]) -> tuple[float, int]:
+    """The variance of the rest in BLEU = norm + seed + rest, and its degrees of freedom, 0 if nothing is left over."""
+    cells = [(norm, seed, bleu) for norm, seeds in table.items() for seed, bleu in seeds.items()]
+    factors = [*dict.fromkeys(norm for norm, _, _ in cells), *dict.fromkeys(seed for _, seed, _ in cells)]
+    design = np.array([[factor in (norm, seed) for factor in factors] for norm, seed, _ in cells], dtype=float)
+    bleu = np.array([value for _, _, value in cells])
+    fitted, _, rank_of_design, _ = np.linalg.lstsq(design, bleu, rcond=None)
+    freedom = len(cells) - int(rank_of_design)
+    variance = ((bleu - design @ fitted) ** 2).sum() / freedom if freedom else 0.0
+    return round(float(variance), 12), freedom  # what is below is the rounding of equal trainings
+
+
+def differences(table: Mapping[str, Mapping[int, float]], baseline: str) -> dict[str, Difference]:
+    """The differences of every norm of :func:`by_seed` to the baseline, over the seeds that both have; the baseline's
+    own has no value."""
+    variance, freedom = scatter(table)
+    found = {}
+    for norm, seeds in table.items():
+        of_baseline = {} if norm == baseline else table.get(baseline, {})
+        values = {seed: seeds[seed] - of_baseline[seed] for seed in sorted(seeds.keys() & of_baseline.keys())}
+        found[norm] = Difference(values)
+        if values and variance > 0:
+            mean = found[norm].mean
+            deviation = math.sqrt(2 * variance / len(values))
+            low, high = stats.t.interval(CONFIDENCE, freedom, mean, deviation)
+            p_value = 2 * stats.t.sf(abs(mean) / deviation, freedom)
+            found[norm] = Difference(values, (float(low), float(high)), float(p_value))
+    return found
 
 
 def by_seed(measurements: Sequence[Measurement], test_set: str) -> dict[str, dict[int, float]]:
@@ -77,7 +106,7 @@ def describe(difference: Difference) -> tuple[str, str]:
     """The mean difference with its interval, and p, as cells of a table."""
     if not difference.values:
         return "–", "–"
-    mean = f"{statistics.fmean(difference.values.values()):+z.2f}"
+    mean = f"{difference.mean:+z.2f}"
     if difference.interval is None or difference.p_value is None:
         return mean, "–"
     low, high = difference.interval
@@ -93,15 +122,15 @@ def to_markdown(measurements: Sequence[Measurement], recipe: str, baseline: str,
     shown = [main, *(test_set for test_set in test_sets if test_set != main)]
     header = ["norm", "seeds", f"BLEU, {main}", f"Δ to {baseline}", "p", "validation loss", *shown[1:]]
     rows = []
+    to_baseline = differences(tables[main], baseline)
     for norm, seeds in tables[main].items():
-        difference = Difference.of(seeds, {} if norm == baseline else tables[main].get(baseline, {}))
         trainings = [each for each in measurements if each.norm == norm and each.test_set == main]
         losses = [each.validation_loss for each in trainings if each.validation_loss is not None]
         row = [
             norm,
             ", ".join(map(str, seeds)),
             mean_and_deviation([*seeds.values()]),
-            *describe(difference),
+            *describe(to_baseline[norm]),
             mean_and_deviation(losses, 3) if len(losses) == len(trainings) else "–",
             *(mean_and_deviation([*tables[test_set][norm].values()]) for test_set in shown[1:]),
         ]
@@ -113,7 +142,9 @@ def to_markdown(measurements: Sequence[Measurement], recipe: str, baseline: str,
         "",
         f"- BLEU: sacreBLEU `{measurements[0].signature}`; ± one standard deviation of the sample over the seeds.",
         f"- Δ: mean over the seeds of the difference to {baseline} of the same seed, its {CONFIDENCE:.0%} interval; "
-        "p: paired t-test over the seeds. A training is the unit: sentences are not resampled. One seed has no test.",
+        "p: t-test of it. A training is the unit: sentences are not resampled. How far trainings scatter is estimated "
+        "from all norms with several seeds, as what is left of BLEU = norm + seed + rest. Not corrected for how many "
+        "norms there are.",
         "- Validation loss: the last one of each training, by token, base 2.",
         f"- Commit: {_by_value(measurements, 'commit', '`')}. Hardware: {_by_value(measurements, 'hardware')}.",
     ]
@@ -122,12 +153,17 @@ def to_markdown(measurements: Sequence[Measurement], recipe: str, baseline: str,
 
 def _by_value(measurements: Sequence[Measurement], name: str, quote: str = "") -> str:
     """The value of a field, or each value with its norms and seeds."""
-    trainings: dict[str, dict[str, None]] = {}
+    trainings: dict[str, dict[str, dict[int, None]]] = {}
     for each in measurements:
-        trainings.setdefault(f"{quote}{getattr(each, name)}{quote}", {})[f"{each.norm} seed {each.seed}"] = None
+        norms = trainings.setdefault(f"{quote}{getattr(each, name)}{quote}", {})
+        norms.setdefault(each.norm, {})[each.seed] = None
     if len(trainings) == 1:
         return next(iter(trainings))
-    return "; ".join(f"{value} ({', '.join(names)})" for value, names in trainings.items())
+    described = []
+    for value, norms in trainings.items():
+        rows = (f"{norm} seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" for norm, seeds in norms.items())
+        described.append(f"{value} ({'; '.join(rows)})")
+    return ", ".join(described)
 
 
 def draw(measurements: Sequence[Measurement], baseline: str, title: str) -> Figure:
@@ -141,17 +177,17 @@ def draw(measurements: Sequence[Measurement], baseline: str, title: str) -> Figu
     table = by_seed(measurements, main)
     if baseline not in table:
         raise ValueError(f"no run of the baseline {baseline}; there are: {', '.join(table)}")
+    to_baseline = differences(table, baseline)
     norms = [norm for norm in table if norm != baseline]
     figure = Figure(figsize=(7.0, 0.42 * len(norms) + 1.3), dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color=color_of(baseline), linewidth=2, zorder=0)
-    several = any(len(table[norm].keys() & table[baseline].keys()) > 1 for norm in norms)
     for place, norm in enumerate(norms):
-        difference = Difference.of(table[norm], table[baseline])
+        difference = to_baseline[norm]
         values = [*difference.values.values()]
         if not values:
             continue
-        mean, color = statistics.fmean(values), color_of(norm)
+        mean, color = difference.mean, color_of(norm)
         if difference.interval is not None:
             low, high = difference.interval
             axes.errorbar(mean, place, xerr=[[mean - low], [high - mean]], color=color, linewidth=1.2, capsize=4)
@@ -162,7 +198,8 @@ def draw(measurements: Sequence[Measurement], baseline: str, title: str) -> Figu
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right"]].set_visible(False)
     bleu = statistics.fmean(table[baseline].values())
-    legend = f"; points: seeds, lines: {CONFIDENCE:.0%} interval" if several else ""
+    known = any(difference.interval is not None for difference in to_baseline.values())
+    legend = f"\npoints: seeds; lines: {CONFIDENCE:.0%} interval of their mean" if known else ""
     axes.set_xlabel(f"BLEU minus {baseline}'s ({bleu:.2f}), {main}{legend}")
     if title:
         axes.set_title(title, fontsize=11, parse_math=False)

@@ -23,7 +23,7 @@ from ..files import run_command_line
 from ..norms.batch_statistics import BatchStatisticsNorm
 from ..norms.registry import NORMS
 from ..scoring.markdown import table_of
-from .ablation import Difference, by_seed, describe, mean_and_deviation
+from .ablation import by_seed, describe, differences, mean_and_deviation
 from .bar_chart import DOTS_PER_INCH, color_of, norm_of
 from .measurements import MEAN, Measurement, read_measurements
 from .outputs import add_output_options, check_outputs, read_table, write_outputs
@@ -95,13 +95,13 @@ COLUMNS = ("norm", "seeds", f"BLEU, {MEAN}", "Δ", "validation loss", *PARTS.val
 def table_rows(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], baseline: str) -> list[list[str]]:
     """The cells of :data:`COLUMNS`, one row a norm; Δ is the difference in BLEU to the baseline."""
     table, rows = by_seed(measurements, MEAN), []
+    to_baseline = differences(table, baseline)
     for row, seeds in table.items():
         losses = [each.validation_loss for each in measurements if each.norm == row and each.test_set == MEAN]
         known = [loss for loss in losses if loss is not None]
-        difference = Difference.of(seeds, {} if row == baseline else table.get(baseline, {}))
         speed = speed_of(row, speeds)
         times = ["–"] * 4 if speed is None else [f"{value:.2f}" for value in vars(speed).values()]
-        cells = [row, str(len(seeds)), mean_and_deviation([*seeds.values()]), describe(difference)[0]]
+        cells = [row, str(len(seeds)), mean_and_deviation([*seeds.values()]), describe(to_baseline[row])[0]]
         rows.append([*cells, mean_and_deviation(known, 3) if known else "–", *times, "yes" if folds(row) else "no"])
     return rows
 
@@ -130,13 +130,17 @@ def draw(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], basel
         ValueError: no row has both.
     """
     table = by_seed(measurements, MEAN)
-    bleu = {row: statistics.fmean(seeds.values()) for row, seeds in table.items()}
-    shown = {row: speed for row in bleu if (speed := speed_of(row, speeds)) is not None}
-    if baseline not in bleu or not shown:
-        raise ValueError(f"no norm has both quality and speed, or no run of {baseline}; rows: {', '.join(bleu)}")
+    higher = {
+        row: 0.0 if row == baseline else difference.mean
+        for row, difference in differences(table, baseline).items()
+        if row == baseline or difference.values
+    }
+    shown = {row: speed for row in higher if (speed := speed_of(row, speeds)) is not None}
+    if baseline not in table or not shown:
+        raise ValueError(f"no norm has both quality and speed, or no run of {baseline}; rows: {', '.join(table)}")
     figure = Figure(figsize=(11, 4.6), dpi=DOTS_PER_INCH, layout="constrained")
     for axes, (part, words) in zip(figure.subplots(1, 2, sharey=True), PARTS.items(), strict=True):
-        places = {row: (getattr(speed, part), bleu[row] - bleu[baseline]) for row, speed in shown.items()}
+        places = {row: (getattr(speed, part), higher[row]) for row, speed in shown.items()}
         for row, (time, difference) in places.items():
             fill = "none" if row.endswith(BARE) else "full"
             axes.plot(time, difference, "o", color=color_of(row), markersize=7, fillstyle=fill)
@@ -161,7 +165,7 @@ def draw(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], basel
         axes.set_xlabel(f"time of {words}, over torch.nn.LayerNorm")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel(f"BLEU minus {baseline}'s ({bleu[baseline]:.2f}), {MEAN}")
+    figure.axes[0].set_ylabel(f"BLEU minus {baseline}'s ({statistics.fmean(table[baseline].values()):.2f}), {MEAN}")
     figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 

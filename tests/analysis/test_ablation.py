@@ -48,17 +48,29 @@ def runs(tmp_path):
 
 def test_a_difference_by_hand():
     """Differences 1, 2, 3: mean 2, s = 1, t = 2 √3 with 2 degrees of freedom: p = 0.0742, ± 4.3027/√3."""
-    difference = Difference.of({1: 11.0, 2: 12.0, 3: 13.0, 9: 0.0}, {1: 10.0, 2: 10.0, 3: 10.0})
-    assert difference.values == {1: 1.0, 2: 2.0, 3: 3.0}
-    assert difference.p_value == pytest.approx(0.0742, abs=1e-4)
-    assert difference.interval == pytest.approx((2 - 2.4841, 2 + 2.4841), abs=1e-4)
+    table = {"layer": {1: 10.0, 2: 10.0, 3: 10.0}, "power": {1: 11.0, 2: 12.0, 3: 13.0, 9: 0.0}}
+    found = ablation.differences(table, "layer")
+    assert found["layer"].values == {} and found["power"].values == {1: 1.0, 2: 2.0, 3: 3.0}
+    assert found["power"].p_value == pytest.approx(0.0742, abs=1e-4)
+    assert found["power"].interval == pytest.approx((2 - 2.4841, 2 + 2.4841), abs=1e-4)
+
+
+def test_the_scatter_is_that_of_all_norms():
+    """Two norms as steady as each other, a third that is not, and one with a single seed. By hand: the rests of the
+    three are ± 1, ± 1 and ∓ 2 over the seeds 1 and 2, so the variance is (4 · 1 + 2 · 4)/2 = 6 with 2 degrees of
+    freedom; a difference over n seeds has the standard error √(12/n), and t(0.975, 2) = 4.3027."""
+    table = {"layer": {1: 10.0, 2: 8.0}, "batch": {1: 12.0, 2: 10.0}, "power": {1: 10.0, 2: 14.0}, "rms": {1: 16.0}}
+    assert ablation.scatter(table) == (pytest.approx(6), 2)
+    found = ablation.differences(table, "layer")
+    assert found["batch"].interval == pytest.approx((2 - 4.3027 * 6**0.5, 2 + 4.3027 * 6**0.5), abs=1e-3)
+    assert found["rms"].interval == pytest.approx((6 - 4.3027 * 12**0.5, 6 + 4.3027 * 12**0.5), abs=1e-3)
+    assert found["batch"].p_value == pytest.approx(0.500, abs=1e-3)  # t = 2/√6 with 2 degrees of freedom
 
 
 def test_one_seed_has_no_test():
-    difference = Difference.of({1: 11.0}, {1: 10.0})
-    assert (difference.values, difference.interval, difference.p_value) == ({1: 1.0}, None, None)
-    assert Difference.of({2: 11.0}, {1: 10.0}).values == {}
-    assert ablation.describe(difference) == ("+1.00", "–") and ablation.describe(Difference.of({}, {})) == ("–", "–")
+    found = ablation.differences({"layer": {1: 10.0}, "power": {1: 11.0}, "batch": {2: 11.0}}, "layer")
+    assert found["power"] == Difference({1: 1.0}) and found["batch"] == Difference({})
+    assert [ablation.describe(found[norm]) for norm in ("power", "batch")] == [("+1.00", "–"), ("–", "–")]
 
 
 def test_the_table_the_csv_and_the_chart(runs, tmp_path, capsys):

@@ -48,14 +48,16 @@ def test_the_table(tables, tmp_path, capsys):
 
 
 def test_the_chart_has_a_point_for_each_norm(tables):
+    """Differences are those of the same seeds: the baseline has one more."""
     measurements = [Measurement(norm, 1, MEAN, bleu, None, 1, "", "", "") for norm, bleu in ROWS.items()]
+    measurements.insert(0, Measurement("layer", 2, MEAN, 30.0, None, 1, "", "", ""))
     speeds = read_speed(tables[1])
     training, evaluation = draw(measurements, speeds, "layer", "").axes
     places = [(line.get_xdata()[0], line.get_ydata()[0]) for line in training.lines if line.get_marker() == "o"]
     assert places == [(1.0, 0.0), (1.5, 0.5), (1.25, -0.75), (0.75, 0.25)]
     assert [text.get_text() for text in evaluation.texts] == [*ROWS]
     with pytest.raises(ValueError, match="no run of layer"):
-        draw(measurements[1:], speeds, "layer", "")
+        draw(measurements[2:], speeds, "layer", "")
 
 
 def test_rows_and_their_norms():
