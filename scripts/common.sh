@@ -127,8 +127,15 @@ begin_preparation() {
   shift 2
   [[ ${dry_run:-false} == false ]] || return 0
   only_one "$name"
-  find "data/$name" -name '.*.tmp' -delete  # what a killed command left
+  find "data/$name" -name '.*.tmp' -prune -exec rm -rf {} +  # what a killed command left
   if [[ $force == true ]]; then
+    local folder given
+    for folder; do
+      for given in "${from:-}" "${bpe_codes:-}"; do
+        [[ -z $given || $(realpath -m -- "$given")/ != "$(realpath -m "data/$name/$folder")"/* ]] ||
+          fail "$given lies in data/$name/$folder, which --force makes again; move it elsewhere first"
+      done
+    done
     rm -rf "data-bin/$name"  # first, so that nobody takes it for what is made from the new text
     ((!$#)) || rm -rf "${@/#/data/$name/}"
   elif is_prepared "$name"; then

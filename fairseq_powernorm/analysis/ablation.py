@@ -87,6 +87,12 @@ def differences(table: Mapping[str, Mapping[int, float]], baseline: str) -> dict
     return found
 
 
+def main_test_set(measurements: Sequence[Measurement]) -> str:
+    """What norms are compared by: the mean of the test sets, or the only one."""
+    test_sets = [each.test_set for each in measurements]
+    return MEAN if MEAN in test_sets else min(test_sets)
+
+
 def by_seed(measurements: Sequence[Measurement], test_set: str) -> dict[str, dict[int, float]]:
     """BLEU on one test set by norm and seed."""
     table: dict[str, dict[int, float]] = {}
@@ -117,7 +123,7 @@ def describe(difference: Difference) -> tuple[str, str]:
 def to_markdown(measurements: Sequence[Measurement], recipe: str, baseline: str, command: str) -> str:
     """The table over seeds, one row a norm, and what a reader needs to repeat it."""
     test_sets = list(dict.fromkeys(each.test_set for each in measurements))
-    main = MEAN if MEAN in test_sets else test_sets[0]
+    main = main_test_set(measurements)
     tables = {test_set: by_seed(measurements, test_set) for test_set in test_sets}
     shown = [main, *(test_set for test_set in test_sets if test_set != main)]
     header = ["norm", "seeds", f"BLEU, {main}", f"Δ to {baseline}", "p", "validation loss", *shown[1:]]
@@ -172,8 +178,7 @@ def draw(measurements: Sequence[Measurement], baseline: str, title: str) -> Figu
     Raises:
         ValueError: no run of the baseline.
     """
-    test_sets = {each.test_set for each in measurements}
-    main = MEAN if MEAN in test_sets else min(test_sets)
+    main = main_test_set(measurements)
     table = by_seed(measurements, main)
     if baseline not in table:
         raise ValueError(f"no run of the baseline {baseline}; there are: {', '.join(table)}")

@@ -68,12 +68,14 @@ class Point:
 
 
 def read_log(path: Path, norm: str, seed: int) -> list[Point]:
-    """The points of one run, by kind and update.
+    """The points of one run, by kind and update. Those of an attempt that was given up go with its updates: where a
+    training starts again, or goes on from an earlier checkpoint, what was logged beyond is forgotten.
 
     Raises:
         ValueError: a line of statistics is not what fairseq writes; names file and line.
     """
-    points = {}
+    points: dict[tuple[str, int], Point] = {}
+    latest: dict[str, int] = {}
     for number, line in enumerate(read_lines(path), start=1):
         found = LINE.search(line)
         if not found:
@@ -100,6 +102,9 @@ def read_log(path: Path, norm: str, seed: int) -> list[Point]:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}, line {number}: not fairseq's statistics ({error!r})") from None
+        if point.updates < latest.get(point.kind, 0):
+            points = {key: value for key, value in points.items() if value.updates <= point.updates}
+        latest[point.kind] = point.updates
         points[point.kind, point.updates] = point
     return [points[key] for key in sorted(points)]
 

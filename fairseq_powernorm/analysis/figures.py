@@ -81,7 +81,7 @@ def recorded_pairs(sources: Sources) -> dict[str, list[RecordedRun]]:
         )
     pairs = {}
     for norm in sources.norms or texts or images:
-        beside = norm_of(norm) if norm_of(norm) in images else "batch"
+        beside = next((name for name in (norm, norm_of(norm)) if name in images), "batch")
         pairs[norm] = [
             *([read_run(texts[norm], f"Transformer, {norm}")] if norm in texts else []),
             *([read_run(images[beside], f"ResNet20, {beside}")] if beside in images else []),
@@ -175,6 +175,8 @@ def draw_all(sources: Sources, asked: Sequence[str], prefix: str, title: str, fo
         drawings |= {f"relative_{norm}": paper_figures.relative(runs) for norm, runs in pairs.items()}
     for name in drawings:
         check_outputs(f"{prefix}_{name}", force, "png", "csv")
+    if pairs:
+        check_outputs(f"{prefix}_jumps", force, "csv")
     for name, drawing in drawings.items():
         write_outputs(f"{prefix}_{name}", [drawing.header, *drawing.rows], drawing.chart)
     if pairs:

@@ -78,6 +78,8 @@ def measure_scales(
             found = next((value for value in values if isinstance(value, Tensor)), None)
             if found is None:
                 raise ValueError(f"{name} gives no tensor")
+            if name in activations:  # a layer that is called again; both numbers are those of the first call
+                return
             activations[name] = root_mean_square(found)
             if found.requires_grad:
                 found.register_hook(lambda gradient: gradients.__setitem__(name, root_mean_square(gradient)))

@@ -96,13 +96,19 @@ def joined(runs: Sequence[Measurement], others: Sequence[Measurement]) -> list[M
         ValueError: they are not comparable, or have the same training with other scores.
     """
     known = {(each.norm, each.seed, each.test_set): each.bleu for each in runs}
+    test_sets = {each.test_set for each in runs}
+    scored: dict[tuple[str, int], set[str]] = {}
     for each in others:
+        scored.setdefault((each.norm, each.seed), set()).add(each.test_set)
         if each.signature != runs[0].signature:
             raise ValueError(f"{each.norm} seed {each.seed} is scored by {each.signature}, here by {runs[0].signature}")
-        if each.test_set not in {run.test_set for run in runs}:
+        if each.test_set not in test_sets:
             raise ValueError(f"{each.norm} seed {each.seed} is scored on {each.test_set}, the runs here are not")
         bleu = known.get((each.norm, each.seed, each.test_set), each.bleu)
         if bleu != each.bleu:
             raise ValueError(f"{each.norm} seed {each.seed} has {each.bleu} on {each.test_set}, and {bleu} here")
+    for (norm, seed), own in scored.items():
+        if missing := sorted(test_sets - own):
+            raise ValueError(f"{norm} seed {seed} is not scored on {', '.join(missing)}, the runs here are")
     new = [each for each in others if (each.norm, each.seed, each.test_set) not in known]
     return sorted([*runs, *new], key=lambda each: (rank(each.norm), each.seed))

@@ -50,19 +50,26 @@ def read_table(path: str | Path, columns: Mapping[str, Callable[[str], Any]], ma
         maker: the command, for messages.
 
     Raises:
-        ValueError: no such file, a column is missing, there are no rows, or a value (of the line) is wrong.
+        ValueError: no such file, no CSV, a column or a value (of the line) is missing, there are no rows, or a value is
+            wrong.
     """
     if not Path(path).is_file():
         raise ValueError(f"{path} is missing: {maker} makes it")
     reader = csv.DictReader(read_lines(path))
-    if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
-        raise ValueError(f"{path} is not a table of {maker}: it has no column {', '.join(missing)}")
     rows = []
-    for row in reader:
-        try:
-            rows.append({**row, **{name: convert(row[name]) for name, convert in columns.items()}})
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
+    try:
+        names = reader.fieldnames or ()
+        if missing := [name for name in columns if name not in names]:
+            raise ValueError(f"{path} is not a table of {maker}: it has no column {', '.join(missing)}")
+        for row in reader:
+            try:
+                if None in row or None in row.values():
+                    raise ValueError(f"expected {len(names)} values")
+                rows.append({**row, **{name: convert(row[name]) for name, convert in columns.items()}})
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
+    except csv.Error as error:
+        raise ValueError(f"{path}: {error}") from None
     if not rows:
         raise ValueError(f"{path} is not a table of {maker}: it has no rows")
     return rows

@@ -23,9 +23,9 @@ from ..files import run_command_line
 from ..norms.batch_statistics import BatchStatisticsNorm
 from ..norms.registry import NORMS
 from ..scoring.markdown import table_of
-from .ablation import by_seed, describe, differences, mean_and_deviation
+from .ablation import by_seed, describe, differences, main_test_set, mean_and_deviation
 from .bar_chart import DOTS_PER_INCH, color_of, norm_of
-from .measurements import MEAN, Measurement, read_measurements
+from .measurements import Measurement, read_measurements
 from .outputs import add_output_options, check_outputs, read_table, write_outputs
 
 BARE = ("-plain", "-warmup-only")
@@ -89,15 +89,15 @@ def speed_of(row: str, speeds: Mapping[str, Speed]) -> Speed | None:
     return speeds.get(f"{name} kernels", speeds.get(name))  # torch's own LayerNorm is called by its name alone
 
 
-COLUMNS = ("norm", "seeds", f"BLEU, {MEAN}", "Δ", "validation loss", *PARTS.values(), "kept", "peak", "folds")
-
-
 def table_rows(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], baseline: str) -> list[list[str]]:
-    """The cells of :data:`COLUMNS`, one row a norm; Δ is the difference in BLEU to the baseline."""
-    table, rows = by_seed(measurements, MEAN), []
+    """The heading and one row a norm; Δ is the difference in BLEU to the baseline."""
+    main = main_test_set(measurements)
+    table = by_seed(measurements, main)
+    heading = ["norm", "seeds", f"BLEU, {main}", "Δ", "validation loss", *PARTS.values(), "kept", "peak", "folds"]
+    rows = [heading]
     to_baseline = differences(table, baseline)
     for row, seeds in table.items():
-        losses = [each.validation_loss for each in measurements if each.norm == row and each.test_set == MEAN]
+        losses = [each.validation_loss for each in measurements if each.norm == row and each.test_set == main]
         known = [loss for loss in losses if loss is not None]
         speed = speed_of(row, speeds)
         times = ["–"] * 4 if speed is None else [f"{value:.2f}" for value in vars(speed).values()]
@@ -113,7 +113,7 @@ def to_markdown(
     lines = [
         "# Norms by quality and speed",
         "",
-        *table_of([COLUMNS, *rows]),
+        *table_of(rows),
         "",
         f"- BLEU: sacreBLEU `{signature}`; ± one standard deviation over seeds. Δ: to {baseline}.",
         "- Times, and what is kept for the backward pass and taken at most: of one norm, over `torch.nn.LayerNorm`.",
@@ -129,7 +129,8 @@ def draw(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], basel
     Raises:
         ValueError: no row has both.
     """
-    table = by_seed(measurements, MEAN)
+    main = main_test_set(measurements)
+    table = by_seed(measurements, main)
     higher = {
         row: 0.0 if row == baseline else difference.mean
         for row, difference in differences(table, baseline).items()
@@ -165,7 +166,7 @@ def draw(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], basel
         axes.set_xlabel(f"time of {words}, over torch.nn.LayerNorm")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel(f"BLEU minus {baseline}'s ({statistics.fmean(table[baseline].values()):.2f}), {MEAN}")
+    figure.axes[0].set_ylabel(f"BLEU minus {baseline}'s ({statistics.fmean(table[baseline].values()):.2f}), {main}")
     figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
@@ -186,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = table_rows(measurements, speeds, options.baseline)
     markdown = to_markdown(rows, measurements[0].signature, options.baseline, options.note, options.command)
     figure = draw(measurements, speeds, options.baseline, options.title)
-    write_outputs(options.output_prefix, [COLUMNS, *rows], figure, markdown)
+    write_outputs(options.output_prefix, rows, figure, markdown)
 
 
 if __name__ == "__main__":

@@ -57,11 +57,16 @@ class RecordedRun:
         last = self.rows[-1]["update"]
         above, below = RELATIVE.get(quantity, (quantity, None))
         points = [
-            (100 * row["update"] / last, row[above] / row[below] if below else row[above])
+            (100 * row["update"] / last, ratio(row[above], row[below]) if below else row[above])
             for row in self.rows
             if row["place"] == place and row[above] == row[above]
         ]
         return np.array([point[0] for point in points]), np.array([point[1] for point in points])
+
+
+def ratio(distance: float, size: float) -> float:
+    """The distance by the size; infinite where that is 0."""
+    return distance / size if size else math.inf
 
 
 def read_run(folder: str | Path, label: str) -> RecordedRun:
@@ -72,10 +77,12 @@ def read_run(folder: str | Path, label: str) -> RecordedRun:
         label: for legends.
 
     Raises:
-        ValueError: no record, or an empty one.
+        ValueError: no record, an empty one, or one whose description is another.
     """
     rows, description = read_record(folder), read_description(folder)
-    interval, run = int(description["interval"]), description.get("run") or {}
+    interval, run = description.get("interval"), description.get("run") or {}
+    if not isinstance(interval, int) or not isinstance(run, dict):
+        raise ValueError(f"{folder}: the description of the record names no interval")
     if not rows:
         raise ValueError(f"{folder}: nothing is recorded yet; the first record comes at update {interval}")
     first = rows[0]["norm"]

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from .bar_chart import color_of
 from .outputs import read_table
 from .paper_figures import NETWORKS, Drawing, legend_below, panels
@@ -90,10 +92,10 @@ def bound(rows: Rows) -> Drawing:
     ):
         largest = dict.fromkeys(steps, 0.0)
         for row in rows:
-            largest[int(row["step"])] = max(largest[int(row["step"])], float(row[column]))
+            largest[int(row["step"])] = float(np.maximum(largest[int(row["step"])], float(row[column])))  # keeps a NaN
         axes[1].plot(list(largest), list(largest.values()), color=color, linewidth=1, label=label)
     axes[0].set_yscale("log")
-    axes[1].set_ylim(0, 1.05)
+    axes[1].set_ylim(0, max(1.05, axes[1].get_ylim()[1]))
     for panel in axes:
         legend_below(panel)
     return drawing

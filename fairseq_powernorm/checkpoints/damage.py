@@ -67,17 +67,19 @@ def only_zeros(stream: IO[bytes]) -> bool:
 
 def zip_damage(stream: IO[bytes]) -> str | None:
     """The proof that a zip archive is cut off or altered, or None."""
-    if not zipfile.is_zipfile(stream):
-        return "truncated (the directory at the archive's end is missing)"
-    stream.seek(0)
     try:
+        if not zipfile.is_zipfile(stream):
+            return "truncated (the directory at the archive's end is missing)"
+        stream.seek(0)
         with zipfile.ZipFile(stream) as archive:
             # torch writes no checksums under `torch.serialization.set_crc32_options(False)`: zero, for all members.
             checked = any(member.CRC for member in archive.infolist())
             for member in archive.infolist() if checked else ():
                 if checksum(archive, member) != member.CRC:
                     return f"damaged (the checksum of {member.filename} is wrong)"
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, ValueError, OverflowError) as error:
+        # What zipfile raises for a directory that asks for a password, for a method of compression that there is not,
+        # for names that are no text or places that no file has. An OSError is the disk's.
         return f"damaged ({error or 'the archive ends within a member'})"
     return None
 

@@ -130,10 +130,13 @@ def encode_corpus(
         learn_only: stop before the splits.
 
     Raises:
-        ValueError: bad text, or a bad file of codes.
+        ValueError: bad text, or a bad file of codes; or text or codes lie in ``destination``, which other codes empty.
         OSError: a file is missing, or no room.
     """
     own_codes = destination / "codes"
+    for given in (text, codes):
+        if given and given.resolve() != own_codes.resolve() and given.resolve().is_relative_to(destination.resolve()):
+            raise ValueError(f"{given} lies in {destination}, where the subwords go; name another folder for either")
     if codes is not None:
         read_codes(codes)
         destination.mkdir(parents=True, exist_ok=True)

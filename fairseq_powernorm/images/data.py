@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..recording.averages import read_arrays
 
 MEAN = (0.4914, 0.4822, 0.4465)
 DEVIATION = (0.2023, 0.1994, 0.2010)
@@ -46,13 +47,10 @@ def read_images(folder: str | Path, split: str, count: int | None = None) -> Ima
     path = Path(folder) / f"{split}.npz"
     if not path.is_file():
         raise ValueError(f"{folder} has no {path.name}; scripts/prepare_cifar10.sh makes it")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if "pixels" not in arrays:
-                raise ValueError(f"{path} is not what scripts/prepare_cifar10.sh makes (no pixels in it)")
-            pixels, labels, source = arrays["pixels"], arrays["labels"], str(arrays["source"])
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error})") from None
+    arrays = read_arrays(path)
+    if missing := [name for name in ("pixels", "labels", "source") if name not in arrays]:
+        raise ValueError(f"{path} is not what scripts/prepare_cifar10.sh makes (no {missing[0]} in it)")
+    pixels, labels, source = arrays["pixels"], arrays["labels"], str(arrays["source"])
     if count is not None and count > len(labels):
         raise ValueError(f"{path} has {len(labels)} images, asked for {count}")
     return Images(torch.from_numpy(pixels[:count]), torch.from_numpy(labels[:count]), source)

@@ -12,7 +12,7 @@ loss and gradient are looked at again on the same batch:
 import csv
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ def study(
     model = ResNet20(norm)
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=1e-4)
     observer = BoundObserver(model) if norm == PowerNorm.declaration.name else None
-    whose = f"{len(images)} of {images.source}"
+    whose = images_of(images)
     rows: list[dict] = []
     model.train()
     done, epoch = 0, 0
@@ -142,8 +142,26 @@ def study(
     return rows
 
 
+def images_of(images: Images) -> str:
+    """How many of whose images, in words."""
+    return f"{len(images)} of {images.source}"
+
+
+def check_settings(path: Path, settings: Mapping[str, str]) -> None:
+    """Raises ``ValueError`` if a table was made by other settings than these."""
+    with open(path, newline="", encoding="utf-8") as stream:
+        row = next(csv.DictReader(stream), {})
+    for name, value in settings.items():
+        if (made := row.get(name)) != value:
+            raise ValueError(
+                f"{path} was made with {name} {made or 'not known'}, asked for {value}; give another --output, or "
+                "--force to make it again"
+            )
+
+
 def write_study(folder: Path, norms: Sequence[str], images: Images, force: bool, **settings: Any) -> list[Path]:
-    """Makes ``smoothness_NORM.csv`` for every norm (``bound_power.csv`` for ``power``); what is there is kept.
+    """Makes ``smoothness_NORM.csv`` for every norm (``bound_power.csv`` for ``power``); what is there is kept. Every
+    row says by which settings it was made.
 
     Args:
         folder: for the files.
@@ -151,15 +169,24 @@ def write_study(folder: Path, norms: Sequence[str], images: Images, force: bool,
         images: to train on.
         force: make all of them again.
         **settings: of :func:`study`.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ValueError: a file is there that was made by other settings.
     """
     paths = []
+    own = {name: str(value) for name, value in settings.items()} | {"images": images_of(images)}
     for norm in norms:
         kind = "bound" if norm == PowerNorm.declaration.name else "smoothness"
-        paths.append(path := folder / f"{kind}_{norm}.csv")
+        path = folder / f"{kind}_{norm}.csv"
         if path.exists() and not force:
+            check_settings(path, own)
             logger.info("%s is there already", path)
             continue
-        rows = study(norm, images, **settings)
+        paths.append(path)
+        rows = [{**row, **settings} for row in study(norm, images, **settings)]
         with atomic_write(path) as stream:
             writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
             writer.writeheader()

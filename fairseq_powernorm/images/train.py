@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,14 @@ def load_state(folder: Path, settings: Settings) -> dict[str, Any] | None:
     return None
 
 
+def write_metrics(metrics: Sequence[dict], folder: Path) -> None:
+    """Writes losses and errors by epoch."""
+    with atomic_write(folder / METRICS) as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(metrics)
+
+
 def train(settings: Settings, training: Images, test: Images, folder: Path, interval: int | None = None) -> list[dict]:
     """Trains, or goes on after the last epoch that was done.
 
@@ -180,6 +189,7 @@ def train(settings: Settings, training: Images, test: Images, folder: Path, inte
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
             metrics = state["metrics"]
+            write_metrics(metrics, folder)
             logger.info("going on after epoch %d", len(metrics))
         updates = metrics[-1]["updates"] if metrics else 0
         recorder = None
@@ -208,10 +218,7 @@ def train(settings: Settings, training: Images, test: Images, folder: Path, inte
                 torch.save(
                     {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "metrics": metrics}, stream
                 )
-            with atomic_write(folder / METRICS) as stream:
-                writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(metrics)
+            write_metrics(metrics, folder)
             logger.info(
                 "%s, epoch %d of %d: training loss %.3f, error %.1f %%; test loss %.3f, error %.1f %%; %.0f s",
                 *(settings.norm, epoch + 1, settings.epochs, train_loss, 100 * train_error),

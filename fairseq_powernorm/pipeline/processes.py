@@ -234,12 +234,15 @@ def training_progress(max_update: int | None) -> Progress:
         found = re.search(r"\| INFO \| (train_inner|valid) \| (\{.*\})", line)
         if not found:
             return None
-        stats = json.loads(found[2])
-        if found[1] == "valid":
-            valid = stats.get("valid_loss", valid)
+        try:
+            stats = json.loads(found[2])
+            if found[1] == "valid":
+                valid = stats.get("valid_loss", valid)
+                return None
+            text = f"loss {stats['loss']}, validation loss {valid}"
+            return Report(int(stats["num_updates"]), max_update, "update", text)
+        except (KeyError, TypeError, ValueError, AttributeError):  # no reason to end a training
             return None
-        text = f"loss {stats['loss']}, validation loss {valid}"
-        return Report(int(stats["num_updates"]), max_update, "update", text)
 
     return progress
 

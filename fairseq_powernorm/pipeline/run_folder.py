@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..files import atomic_write
+from ..scoring.runs import load_config
 from .commands import is_language_model, subset_of
 from .configuration import ROOT, row_of
 
@@ -125,18 +126,6 @@ def store_config(config: DictConfig, folder: Path) -> None:
     """Writes the run's configuration."""
     with atomic_write(folder / "config.yaml") as stream:
         stream.write(OmegaConf.to_yaml(config))
-
-
-def load_config(folder: Path) -> DictConfig:
-    """The configuration of a run by its folder.
-
-    Raises:
-        ValueError: the folder holds no run.
-    """
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise ValueError(f"{folder} holds no run (no config.yaml)")
-    return cast(DictConfig, OmegaConf.load(path))
 
 
 def write_texts(folder: Path, texts: Mapping[str, Sequence[str]]) -> None:

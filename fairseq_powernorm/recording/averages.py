@@ -2,6 +2,8 @@
 
 import logging
 import re
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,20 @@ def remove_after(folder: Path, updates: int) -> None:
             path.unlink()
 
 
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What ``np.savez`` wrote.
+
+    Raises:
+        ValueError: the file is damaged or another; names it.
+        OSError: it cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged, or no file of arrays ({error})") from None
+
+
 def load(folder: Path, updates: int) -> dict[str, np.ndarray]:
     """The averages of a checkpoint, by :attr:`Site.key`; none, with a warning, where they are missing."""
     path = folder / AVERAGES / f"update{updates}.npz"
@@ -50,5 +66,4 @@ def load(folder: Path, updates: int) -> dict[str, np.ndarray]:
             "%s is missing: the recorder's running statistics start anew, which shows for some 50 updates", path
         )
         return {}
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    return read_arrays(path)

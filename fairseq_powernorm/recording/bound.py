@@ -20,7 +20,8 @@ class BoundObserver:
     Attributes:
         rows: a row for each norm and backward pass: ``gradient``, ‖dX‖ over all real tokens and channels; ``bound``,
             the norm of the bounds of all of them; ``largest_share``, the largest |dX| by its own bound, at most 1;
-            ``projection_share``, the largest |ν|/B after the pass.
+            ``projection_share``, the largest |ν|/B at the end of the pass: ν of the updates so far (``one_update``
+            moves it later), B of the batches up to this one.
     """
 
     def __init__(self, model: nn.Module):

@@ -79,13 +79,16 @@ class NormRecorder:
                 an error when ``updates`` is 0.
 
         Raises:
-            ValueError: no norm in the model, an interval below 1, or a folder of another training.
+            ValueError: no norm in the model, a comma in the name of one, an interval below 1, or a folder of another
+                training.
         """
         if interval < 1:
             raise ValueError(f"expected an interval of 1 update or more, got {interval}")
         norms = {name: module for name, module in model.named_modules() if isinstance(module, TokenNorm)}
         if not norms:
             raise ValueError(f"{type(model).__name__} has no norm of fairseq_powernorm to record")
+        if unfit := [name for name in norms if "," in name or "\n" in name]:
+            raise ValueError(f"the norm {unfit[0]!r} has a name that a line of values with commas cannot hold")
         self.interval, self.summed_over = interval, 1.0
         self.latest: dict[str, float] = {}
         self.sites = {name: sites_of(name, norm) for name, norm in norms.items()}

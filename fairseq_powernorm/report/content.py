@@ -13,7 +13,7 @@ from ..files import read_lines
 from ..scoring.bleu import sentence_chrf
 from ..scoring.markdown import SHORT_NAMES, cells_of, how_made, sources_of
 from ..scoring.rows import build_table, rank
-from ..scoring.runs import Run, read_runs
+from ..scoring.runs import Run, load_config, read_runs
 
 logger = logging.getLogger(__name__)
 
@@ -126,11 +126,7 @@ def label_of_norm(norm: str) -> str:
 
 def read_config(folder: Path) -> DictConfig:
     """A run's configuration; empty for a folder without, which an older version may have written."""
-    path = folder / "config.yaml"
-    config = OmegaConf.load(path) if path.is_file() else OmegaConf.create({})
-    if not isinstance(config, DictConfig):
-        raise ValueError(f"{path} is no configuration of a run")
-    return config
+    return load_config(folder) if (folder / "config.yaml").is_file() else OmegaConf.create({})
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, str]:

@@ -176,8 +176,9 @@ def read_score(path: str | Path) -> Score:
         raise ValueError(f"{path}: has no field {error}") from None
     except (TypeError, ValueError) as error:  # JSON and UTF-8 errors are ValueErrors
         raise ValueError(f"{path}: not a score written by fairseq_powernorm.scoring.bleu ({error})") from None
-    if not isinstance(loaded.bleu, int | float) or not math.isfinite(loaded.bleu):
-        raise ValueError(f"{path}: bleu is {loaded.bleu!r}, expected a finite number")
+    for name, value in (("bleu", loaded.bleu), ("chrf", loaded.chrf)):
+        if (value is not None or name == "bleu") and not (isinstance(value, int | float) and math.isfinite(value)):
+            raise ValueError(f"{path}: {name} is {value!r}, expected a finite number")
     if not isinstance(loaded.signature, str):
         raise ValueError(f"{path}: signature is {loaded.signature!r}, expected sacreBLEU's signature")
     try:

@@ -12,6 +12,7 @@ perplexity compares only within one text, dictionary and protocol.
 import json
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -58,7 +59,7 @@ def read_evaluation(lines: Sequence[str], protocol: str, tokens_per_sample: int,
     if not losses or not tokens:
         raise ValueError("fairseq-eval-lm printed no perplexity")
     loss = float(losses[-1])
-    if not tokens[-1] or not math.isfinite(loss):
+    if not tokens[-1] or not math.isfinite(loss) or loss >= sys.float_info.max_exp:
         raise ValueError(f"fairseq-eval-lm scored {tokens[-1]} tokens with a loss of {losses[-1]}")
     return Perplexity(2**loss, tokens[-1], protocol, tokens_per_sample, context_window)
 
@@ -82,4 +83,7 @@ def read_perplexity(path: Path) -> Perplexity:
         raise ValueError(f"{path}: not JSON ({error})") from None
     if not isinstance(values, dict) or set(values) != names:
         raise ValueError(f"{path}: not a perplexity, which has {', '.join(sorted(names))}")
+    found = values["perplexity"]
+    if not isinstance(found, int | float) or not math.isfinite(found):
+        raise ValueError(f"{path}: perplexity is {found!r}, expected a finite number")
     return Perplexity(**values)

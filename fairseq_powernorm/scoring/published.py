@@ -35,6 +35,7 @@ def choose_published(
     test_set: str | None,
     test_sets: Sequence[str],
     notes: Sequence[str] = (),
+    kind: str = "BLEU",
 ) -> Published | None:
     """What the options of the command line say; None if they say nothing.
 
@@ -44,9 +45,10 @@ def choose_published(
         test_set: the test set that they are of; None for the only one.
         test_sets: those of the table.
         notes: each ``NORM=TEXT``.
+        kind: of score, ``BLEU`` or ``perplexity``.
 
     Raises:
-        ValueError: something other than ``NORM=BLEU``, a norm given twice, a BLEU outside 0 to 100, a note of a norm
+        ValueError: something other than ``NORM=BLEU``, a norm given twice, a BLEU above 100, a note of a norm
             without a figure, figures without source or a source without figures, an unknown test set, or none chosen of
             several.
     """
@@ -63,8 +65,9 @@ def choose_published(
             raise ValueError(f"published figure {figure!r}; expected NORM=BLEU, such as power=35.9")
         if norm in bleu:
             raise ValueError(f"published figures of {norm} are {bleu[norm]} and {value}; one is allowed")
-        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or Decimal(value) > 100:
-            raise ValueError(f"published BLEU of {norm} is {value!r}, expected a number from 0 to 100, such as 35.9")
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or (kind == "BLEU" and Decimal(value) > 100):
+            allowed = "from 0 to 100, such as 35.9" if kind == "BLEU" else "such as 35.9"
+            raise ValueError(f"published {kind} of {norm} is {value!r}, expected a number {allowed}")
         bleu[norm] = Decimal(value)
     if source is None or not source.strip():
         raise ValueError("published figures need a source; give --published-source")

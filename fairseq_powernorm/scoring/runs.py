@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError  # type: ignore[import-untyped]
+
 from .bleu import Score, read_score
 from .perplexity import Perplexity
 from .protocols import protocol_named, text_suffix
@@ -29,6 +32,24 @@ RUN_FIELDS: dict[str, type | tuple[type, ...]] = {
     "hardware": str,
     "versions": dict,
 }
+
+
+def load_config(folder: Path) -> DictConfig:
+    """The configuration of a run by its folder.
+
+    Raises:
+        ValueError: the folder holds no run, or its configuration is damaged.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no run (no config.yaml)")
+    try:
+        config = OmegaConf.load(path)
+    except (YAMLError, ValueError) as error:
+        raise ValueError(f"{path}: not YAML ({error})") from None
+    if not isinstance(config, DictConfig):
+        raise ValueError(f"{path} is no configuration of a run")
+    return config
 
 
 AnyScore = TypeVar("AnyScore", Score, Perplexity)

@@ -70,7 +70,7 @@ def make_table(
     runs.sort(key=lambda run: (rank(run.norm), run.seed))
     test_sets = options.test_set or sorted({name for run in runs for name in run.scores})
     said = options.published, options.published_source, options.published_test_set
-    published = choose_published(*said, test_sets, options.published_note)
+    published = choose_published(*said, test_sets, options.published_note, kind)
     tables = {test_set: build(runs, test_set, options.baseline, published) for test_set in test_sets}
     markdown = write(tables, runs, options.baseline, options.command or f"python -m {module} {given}", published)
     rows = [row for rows in tables.values() for row in rows]

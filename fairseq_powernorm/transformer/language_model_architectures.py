@@ -62,7 +62,7 @@ def preset(args, sizes: dict, model: type[PowerNormLanguageModel] = PowerNormLan
     fill_in_defaults(args)
     fill_in_init_defaults(args)
     base_lm_architecture(args)
-    args.decoder_normalize_before = args.norm_position == "pre"  # stock fairseq's are pre-norm, whatever is asked for
+    args.decoder_normalize_before = args.norm_position != "post"  # stock fairseq's are pre-norm, whatever is asked for
     args.no_cross_attention = True
 
 

@@ -7,7 +7,7 @@ a language model's perplexity, and nothing that is printed here with Table 2.
 from fairseq.models import register_model, register_model_architecture
 from torch import Tensor, nn
 
-from ..flags.values import reader
+from ..flags.values import FlagError, reader
 from ..norms.registry import build_from_spec
 from ..norms.token_norm import TokenNorm
 from .decoder import PowerNormTransformerDecoder
@@ -88,7 +88,11 @@ class TensorizedLanguageModel(PowerNormLanguageModel):
 
 
 def preset_tensorized(args, sizes: dict) -> None:
-    """Fills in a tensorized architecture, in place, where the command line has not; raises as :func:`preset`."""
+    """Fills in a tensorized architecture, in place, where the command line has not.
+
+    Raises:
+        FlagError: as :func:`preset`; or a flag of norms that its layers have no place for.
+    """
     own = {
         "decoder_attention_heads": 1,
         "attention_channels": 40,
@@ -96,6 +100,13 @@ def preset_tensorized(args, sizes: dict) -> None:
         "no_token_positional_embeddings": True,
     }
     preset(args, {**sizes, **own}, TensorizedLanguageModel)
+    for flag, given in (
+        ("--norm-position peri", args.norm_position == "peri"),
+        ("--norm-depth-scaling", args.norm_depth_scaling),
+        ("--decoder-norm-ffn-inner", args.decoder_norm_ffn_inner is not None),
+    ):
+        if given:
+            raise FlagError(f"{flag}: the layers of a tensorized model have no place for it")
     args.no_decoder_final_norm = args.decoder_norm_output is None or args.norm_position == "post"
 
 

@@ -53,6 +53,15 @@ def test_what_a_restart_did_again_counts_once_as_it_was_last(runs):
     assert power[0].gradient_norm == 0.5 and power[2].gradient_norm is None
 
 
+def test_an_attempt_that_was_given_up_leaves_nothing(tmp_path):
+    """Started anew from the beginning, and for fewer updates: what it logged beyond is no part of the training."""
+    given_up = [log_line("train_inner", at, 5.0) for at in (300, 500, 900)] + [log_line("valid", 900, 4.0)]
+    anew = [log_line("train_inner", at, 9.0) for at in (300, 600)] + [log_line("valid", 600, 8.0)]
+    path = write_log(tmp_path, "power", 1, *given_up, "+ fairseq-train\n", *anew)
+    found = [(point.kind, point.updates, point.loss) for point in curves.read_log(path, "power", 1)]
+    assert found == [("train", 300, 9.0), ("train", 600, 9.0), ("valid", 600, 8.0)]
+
+
 def test_differences_are_to_the_same_seed_at_the_same_update(runs):
     write_log(runs, "batch", 2, log_line("valid", 100, 5.0))  # layer has no seed 2
     valid = curves.curves_of(curves.read_runs(runs), "valid", "loss")

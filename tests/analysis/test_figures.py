@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fairseq_powernorm.analysis import figures, paper_figures
+from fairseq_powernorm.analysis import figures, paper_figures, theory_figures
 from fairseq_powernorm.analysis.recorded_runs import RELATIVE, jumps, read_run
 from fairseq_powernorm.recording.record import QUANTITIES, Record, format_row
 
@@ -97,6 +97,42 @@ def test_either_network_alone(runs, tmp_path):
     assert {row["run"] for row in table(f"{tmp_path}/out_figure2_batch.csv")} == {"Transformer, batch"}
     figures.main(["--images", str(runs / "cifar10"), *words, "--force"])
     assert {row["run"] for row in table(f"{tmp_path}/out_figure2_batch.csv")} == {"ResNet20, batch (7 images of JPEG)"}
+
+
+def test_a_variant_of_a_norm_stands_beside_itself(runs, tmp_path):
+    record(runs / "cifar10" / "power-slow" / "seed1" / "norm_record", [2, 2], "stem_norm.norm")
+    draw(runs, tmp_path / "out", "--figures", "2", "--norms", "power-slow")
+    assert {row["run"] for row in table(tmp_path / "out_figure2_power-slow.csv")} == {"ResNet20, power-slow"}
+
+
+def test_the_table_of_jumps_is_replaced_by_force_alone(runs, tmp_path):
+    draw(runs, tmp_path / "out", "--figures", "2", "--norms", "batch")
+    before = (tmp_path / "out_jumps.csv").read_bytes()
+    with pytest.raises(FileExistsError, match=r"out_jumps.csv exists; give --force"):
+        draw(runs, tmp_path / "out", "--figures", "3", "--norms", "batch-plain")
+    assert (tmp_path / "out_jumps.csv").read_bytes() == before and not (
+        tmp_path / "out_figure3_batch-plain.csv"
+    ).exists()
+
+
+def test_a_distance_from_nothing_is_infinite(tmp_path):
+    norm = "encoder.layers.0.self_attn_layer_norm"
+    written = Record(tmp_path, {"run": {}, "interval": 10, "norms": {norm: "batch: 4"}})
+    written.append([format_row([10, 0, 0, norm, "batch", "input", 4, 9, *(0.0 for _ in QUANTITIES)])])
+    assert read_run(tmp_path, "mine").series("variance_distance / running_variance", "input")[1].tolist() == [np.inf]
+    (tmp_path / "record.json").write_text("{}")
+    with pytest.raises(ValueError, match="the description of the record names no interval"):
+        read_run(tmp_path, "mine")
+
+
+def test_what_breaks_the_bound_is_seen():
+    rows = [
+        {"step": step, "norm": "a", "gradient": 1.0, "bound": 2.0, "largest_share": share, "projection_share": 0.1}
+        for step, share in ((0, 0.5), (1, 7.0), (2, float("nan")))
+    ]
+    shares = theory_figures.bound([{**row, "images": "9 of X"} for row in rows]).chart.axes[1]
+    (line, _) = shares.lines
+    assert line.get_ydata()[1] == 7 < shares.get_ylim()[1] and np.isnan(line.get_ydata()[2])
 
 
 def test_the_choices_stand_below(runs):

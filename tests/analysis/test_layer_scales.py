@@ -61,6 +61,13 @@ def test_layers_that_no_gradient_reaches():
     assert [scale.module for scale in found] == ["layers.0", "layers.1"] and math.isnan(found[0].gradient)
 
 
+def test_a_layer_that_is_called_twice_is_measured_at_its_first_call():
+    model = nn.Sequential(nn.Linear(1, 1, bias=False))
+    nn.init.constant_(model[0].weight, 10.0)
+    (scale,) = measure_scales(model, lambda: model(model(torch.ones(1, 1))).sum(), ["0"])
+    assert (scale.activation, scale.gradient) == (10.0, 10.0)  # y = 10 x, z = 10 y
+
+
 def test_outermost_lists_are_the_layers():
     model = nn.Module()
     model.encoder, model.decoder = Chain(2), nn.ModuleList([nn.ModuleList([nn.Linear(1, 1)])])

@@ -60,6 +60,24 @@ def test_the_chart_has_a_point_for_each_norm(tables):
         draw(measurements[2:], speeds, "layer", "")
 
 
+def test_a_recipe_with_one_test_set_has_no_mean(tables, tmp_path, capsys):
+    quality, speed = tables
+    quality.write_text(quality.read_text().replace(MEAN, "test"))
+    main(words_of(quality, speed, tmp_path / "norms"))
+    assert "| norm | seeds | BLEU, test | Δ |" in capsys.readouterr().out
+
+
+def test_a_table_that_is_no_csv(tables, tmp_path):
+    speed = tables[1]
+    for content, message in (
+        (speed.read_text().replace("\n", "\r"), "speed.csv: new-line character seen in unquoted field"),
+        (speed.read_text() + "float32,128\n", "speed.csv, line 15: expected 9 values"),
+    ):
+        speed.write_bytes(content.encode())
+        with pytest.raises(ValueError, match=message):
+            read_speed(speed)
+
+
 def test_rows_and_their_norms():
     scaled, bare = Speed(1, 1, 1, 1), Speed(2, 2, 2, 2)
     speeds = {"batch (groups) kernels": scaled, "batch kernels": bare}

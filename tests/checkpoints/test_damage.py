@@ -1,11 +1,13 @@
 """What proves that a checkpoint is cut off or altered, and what does not."""
 
+import io
+import itertools
 import pickle
 
 import pytest
 import torch
 
-from fairseq_powernorm.checkpoints.damage import find_damage
+from fairseq_powernorm.checkpoints.damage import find_damage, zip_damage
 from fairseq_powernorm.checkpoints.io import DamagedCheckpoint, load_checkpoint
 
 
@@ -42,6 +44,18 @@ def test_every_byte_of_an_archive(tmp_path):
         except ValueError:
             same = False
         assert proof is not None or same, position
+
+
+def test_no_altered_byte_is_more_than_a_proof(tmp_path):
+    """The directory at the end too, where a byte asks for a password, a method of compression or another disk."""
+    torch.save({"model": {"weight": torch.arange(3.0)}}, tmp_path / "whole.pt")
+    content = (tmp_path / "whole.pt").read_bytes()
+    proofs = 0
+    for position, bits in itertools.product(range(len(content)), (0x01, 0x80, 0xFF)):
+        altered = bytearray(content)
+        altered[position] ^= bits
+        proofs += zip_damage(io.BytesIO(altered)) is not None
+    assert proofs > len(content)
 
 
 def test_a_power_cut(tmp_path):

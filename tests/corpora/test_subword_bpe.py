@@ -60,6 +60,18 @@ def test_given_codes_replace_others_and_what_was_made_with_them(text, tmp_path):
     assert (tmp_path / "bpe" / "train.de").read_bytes() != learnt
 
 
+def test_nothing_that_was_given_lies_where_other_codes_empty_the_folder(text, tmp_path):
+    encode(text, tmp_path / "bpe")
+    (tmp_path / "bpe" / "mine").write_text("#version: 0.2\na b\n")
+    before = {path: path.read_bytes() for path in (tmp_path / "bpe").iterdir()}
+    with pytest.raises(ValueError, match=r"mine lies in .*bpe, where the subwords go; name another folder"):
+        encode(text, tmp_path / "bpe", codes=tmp_path / "bpe" / "mine")
+    with pytest.raises(ValueError, match=r"bpe lies in .*bpe, where the subwords go"):
+        encode(tmp_path / "bpe", tmp_path / "bpe")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "bpe").iterdir()}
+    encode(text, tmp_path / "bpe", codes=tmp_path / "bpe" / "codes")  # its own
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

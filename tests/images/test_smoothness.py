@@ -88,8 +88,12 @@ def test_the_command_line(tmp_path, monkeypatch):
     with open(tmp_path / "out" / "smoothness_pn-v.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["step"] for row in rows] == ["0", "2"] and float(rows[0]["effective_smoothness"]) > 0
-    (tmp_path / "out" / "smoothness_none.csv").write_text("kept")
+    table = tmp_path / "out" / "smoothness_none.csv"
+    before = table.stat().st_mtime_ns
     main([*words, "--norms", "none"])
-    assert (tmp_path / "out" / "smoothness_none.csv").read_text() == "kept"
+    assert table.stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match=r"smoothness_none.csv was made with seed 1, asked for 7; give another"):
+        main([*words, "--norms", "none", "--seed", "7"])
+    assert table.stat().st_mtime_ns == before
     with pytest.raises(SystemExit, match=r"error: --norms takes layer, .*, none, got bn; see --help$"):
         main([*words, "--norms", "bn"])

@@ -102,7 +102,11 @@ def test_a_training_that_goes_on_ends_as_one_that_was_not_stopped(tmp_path, monk
     assert all(torch.equal(value, other[key]) for other in models[1:] for key, value in models[0].items())
     records = [(tmp_path / name / "norm_record" / "record.csv").read_text() for name in ("whole", "parts")]
     assert records[0] == records[1] and len(read_record(tmp_path / "parts" / "norm_record")) == 4 * 7
+    metrics = tmp_path / "parts" / "metrics.csv"
+    before = metrics.read_text()
+    metrics.unlink()  # killed between the last checkpoint and this
     assert len(train(settings, images(48), images(20), tmp_path / "parts", 2)) == 3  # it is done
+    assert metrics.read_text() == before
 
 
 def test_bad_input(tmp_path):
@@ -139,6 +143,10 @@ def test_the_command_line(tmp_path):
         main([*words, "--images", "41"])
     with pytest.raises(ValueError, match=r"has no train.npz; scripts/prepare_cifar10.sh makes it"):
         main([*words, "--data", str(tmp_path / "run")])
+    for content in (b"", (tmp_path / "train.npz").read_bytes()[:-30], b"no archive"):
+        (tmp_path / "test.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"test.npz is damaged, or no file of arrays"):
+            read_images(tmp_path, "test")
     np.savez(tmp_path / "train.npz", jpeg=np.zeros(3))
     with pytest.raises(ValueError, match=r"is not what scripts/prepare_cifar10.sh makes"):
         read_images(tmp_path, "train")

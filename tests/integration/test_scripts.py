@@ -234,6 +234,24 @@ def test_text_in_a_folder_of_whatever_name(commands, root, tmp_path):
             shutil.rmtree(root / place / name, ignore_errors=True)
 
 
+def test_force_removes_nothing_that_was_given_and_what_a_kill_left_goes(root, tmp_path):
+    name = f"test_of_begin_preparation.{tmp_path.parent.parent.name}"
+    data = root / "data" / name
+    program = f'source scripts/common.sh; bpe_codes=$1; begin_preparation "{name}" true raw bpe'
+    try:
+        for path in ("raw/text", "bpe/mine", ".de-en.tgz.7.tmp/half"):  # the last as a killed unpacking leaves it
+            (data / path).parent.mkdir(parents=True, exist_ok=True)
+            (data / path).touch()
+        for given, status in ((data / "bpe" / "mine", 1), ("", 0)):
+            done = subprocess.run(["bash", "-c", program, "x", given], cwd=root, capture_output=True, text=True)
+            assert done.returncode == status, done.stderr
+            assert (data / "bpe" / "mine").exists() == (data / "raw").exists() == (status == 1)
+            assert not list(data.glob(".*.tmp")), done.stderr
+            assert status == 0 or "bpe, which --force makes again; move it elsewhere first" in done.stderr
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
+
+
 @pytest.mark.slow
 def test_from_training_to_the_table_and_again(commands, corpus, root, tmp_path):
     runs = tmp_path / 'it\'s "some" $(touch ran) *runs'  # a name, whatever stands in it

@@ -24,6 +24,12 @@ def test_training_progress_reads_fairseqs_json_lines():
     assert str(progress(line)) == "update 20 of 1000, loss 9.5, validation loss none yet"
     assert progress(f'{stamp} valid | {{"epoch": 1, "valid_loss": "8.25"}}') is None
     assert str(progress(line.replace('"20"', '"40"'))) == "update 40 of 1000, loss 9.5, validation loss 8.25"
+    for odd in (
+        '{"loss": "9.5", "num_updates": "20"} {}',
+        '{"num_updates": "20"}',
+        '{"loss": "1", "num_updates": "x"}',
+    ):
+        assert progress(f"{stamp} train_inner | {odd}") is None  # for the log alone: it ends no training
     assert str(processes.training_progress(None)(line)) == "update 20, loss 9.5, validation loss none yet"
 
 

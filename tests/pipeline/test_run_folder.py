@@ -59,6 +59,13 @@ def test_a_run_that_failed_before_its_first_checkpoint_binds_nobody(tmp_path):
     run_folder.check_same_run(compose_run("iwslt14_de_en"), folder)
 
 
+def test_a_damaged_configuration_is_named(tmp_path):
+    for content, message in (("a: [1, 2\nb: }", "config.yaml: not YAML"), ("- 1", "config.yaml is no configuration")):
+        (tmp_path / "config.yaml").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            run_folder.load_config(tmp_path)
+
+
 def test_runs_of_other_data_are_other_runs(tmp_path):
     composed = compose_run("multi30k_de_en", overrides=[f"recipe.binarized='{tmp_path}/none'"])
     config = OmegaConf.create(OmegaConf.to_container(composed))

@@ -323,6 +323,16 @@ def test_missing_averages_are_a_warning(tmp_path, caplog):
     assert "update2.npz is missing" in caplog.text and len(caplog.records) == 1
 
 
+def test_damaged_averages_are_named(tmp_path):
+    model = Model()
+    train(model, 2, recorder := NormRecorder(model, tmp_path, interval=1, run={}))
+    recorder.save(2)
+    recorder.remove()
+    (tmp_path / "averages" / "update2.npz").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"update2.npz is damaged, or no file of arrays"):
+        NormRecorder(model, tmp_path, interval=1, updates=2, run={})
+
+
 def test_old_averages_go(tmp_path):
     recorder = NormRecorder(Model(), tmp_path, run={})
     for updates in range(1, 31):
@@ -338,6 +348,10 @@ def test_bad_input(tmp_path):
         NormRecorder(nn.Linear(2, 2), tmp_path)
     with pytest.raises(ValueError, match=r"^expected an interval of 1 update or more, got 0$"):
         NormRecorder(Model(), tmp_path, interval=0)
+    with pytest.raises(
+        ValueError, match=r"^the norm 'de,en' has a name that a line of values with commas cannot hold$"
+    ):
+        NormRecorder(nn.ModuleDict({"de,en": build_norm("power", 2)}), tmp_path)
     assert not any(tmp_path.iterdir())
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 
 import pytest
 
@@ -25,6 +26,7 @@ def test_what_fairseq_prints():
         (PRINTED[:1], "fairseq-eval-lm printed no perplexity"),
         ([PRINTED[0].replace("82,430", "0"), PRINTED[1]], "scored 0 tokens with a loss of 7.0000"),
         ([PRINTED[0], PRINTED[1].replace("7.0000", "nan")], "a loss of nan"),
+        ([PRINTED[0], PRINTED[1].replace("7.0000", "1500.0")], "a loss of 1500.0"),
     ],
 )
 def test_what_is_no_score(lines, message):
@@ -36,6 +38,13 @@ def test_what_is_no_score(lines, message):
 def test_a_file_that_holds_none(tmp_path, content):
     (tmp_path / "score.json").write_text(content)
     with pytest.raises(ValueError, match=r"score.json: not "):
+        read_perplexity(tmp_path / "score.json")
+
+
+@pytest.mark.parametrize("value", [None, "3", math.inf])
+def test_a_perplexity_is_a_number(tmp_path, value):
+    write_perplexity(Perplexity(value, 3, "segments", 8, 0), tmp_path / "score.json")
+    with pytest.raises(ValueError, match=r"score.json: perplexity is .*, expected a finite number"):
         read_perplexity(tmp_path / "score.json")
 
 

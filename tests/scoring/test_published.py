@@ -59,3 +59,7 @@ def test_without_figures_there_is_nothing():
 def test_what_is_refused(figures, source, test_set, test_sets, message):
     with pytest.raises(ValueError, match=message):
         choose_published(figures, source, test_set, test_sets)
+
+
+def test_a_perplexity_may_be_above_100():
+    assert choose_published(["layer=105.3"], "s", None, ["test"], kind="perplexity").bleu == {"layer": Decimal("105.3")}

@@ -42,6 +42,24 @@ def test_every_site_has_the_norm_of_norm_type(language_models):
     assert names == {**expected, "decoder.layer_norm": "pn-v"}
 
 
+@pytest.mark.parametrize(("position", "norms_of_a_layer"), [("pre", 2), ("peri", 4), ("post", 2)])
+def test_only_post_norm_stands_behind_the_sum(language_models, position, norms_of_a_layer):
+    model = language_models.build(PLAIN, *HEADS, "--norm-position", position)
+    assert all(layer.normalize_before == (position != "post") for layer in model.decoder.layers)
+    names = norms_of(model)
+    assert sum(name.startswith("decoder.layers.0.") for name in names) == norms_of_a_layer
+    assert ("decoder.layer_norm" in names) == (position != "post")
+
+
+@pytest.mark.parametrize(
+    "flags", [("--norm-position", "peri"), ("--norm-depth-scaling",), ("--decoder-norm-ffn-inner", "layer")]
+)
+def test_norms_that_a_tensorized_layer_has_no_place_for(language_models, flags):
+    language_models.parse(PLAIN, *flags)
+    with pytest.raises(FlagError, match=f"^{' '.join(flags[: 2 if 'position' in flags[0] else 1])}: the layers of a"):
+        language_models.parse(TENSORIZED, *flags)
+
+
 def test_auto_is_the_rule_of_the_translation_models(language_models):
     schedule = ("--lr-scheduler", "inverse_sqrt", "--warmup-updates", "9")
     spec = stack_spec(language_models.parse(PLAIN, *HEADS, *schedule), "decoder")
