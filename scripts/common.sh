@@ -109,6 +109,11 @@ only_one() {
   }
 }
 
+# require_name NAME: fails where it is none of a folder: all of data-bin/ would be taken for it.
+require_name() {
+  [[ $1 =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || fail "--name takes letters, digits, '.', '_' and '-', got '$1'"
+}
+
 # require_package: fails early where the package's dependencies are not installed.
 require_package() {
   "$python" - <<<'from importlib.util import find_spec as find

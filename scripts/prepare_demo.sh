@@ -17,6 +17,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 take_options name=demo_de_en pairs=50000 vocabulary=1500 seed=1 -- "$@"
 
+require_name "$name"
 require_package
 begin_preparation "$name" "$force"
 run "$python" -m fairseq_powernorm.corpora.demo.corpus --destination "data/$name/raw" \

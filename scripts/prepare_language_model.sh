@@ -22,7 +22,7 @@ take_options corpus= name= from= -- "$@"
   fail "--corpus takes ptb, wikitext2, wikitext103 or text, got '$corpus'; see --help"
 [[ $corpus != text || -n $name ]] || fail "--corpus text needs a --name; see --help"
 name=${name:-$corpus}
-[[ $name =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || fail "--name takes letters, digits, '.', '_' and '-', got $name"
+require_name "$name"
 require_package
 begin_preparation "$name" "$force" raw
 run "$python" -m fairseq_powernorm.corpora.language_model_text --corpus "$corpus" --destination "data/$name/raw" \

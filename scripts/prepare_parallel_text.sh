@@ -37,7 +37,7 @@ if [[ $lowercase == true ]]; then
   steps+=(--lowercase) suffix=-lowercase
 fi
 [[ -n $name ]] || fail "--name is missing; see --help"
-[[ $name =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || fail "--name takes letters, digits, '.', '_' and '-', got $name"
+require_name "$name"
 [[ $tokenizer == @(none|moses) ]] || fail "--tokenizer takes none or moses, got $tokenizer"
 case $subwords in
   subword-nmt)

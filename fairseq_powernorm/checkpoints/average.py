@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=Path, nargs="*", help="checkpoint files; or choose them with --folder")
     parser.add_argument("--folder", type=Path, help="folder of checkpoints to choose from")
     parser.add_argument("--last", type=int, metavar="N", help="the last N of the folder")
-    parser.add_argument("--by", choices=("epoch", "update"), default="epoch", help="what --last goes by")
+    parser.add_argument("--by", choices=("epoch", "update"), help="what --last goes by (default: epoch)")
     parser.add_argument("--best", type=int, metavar="N", help="the best N of the folder (--keep-best-checkpoints)")
     direction = parser.add_mutually_exclusive_group()
     for name, better in (("maximize", "higher"), ("minimize", "lower")):
@@ -143,10 +143,17 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if (arguments.inputs is None) == (arguments.folder is None):
         parser.error("give either --inputs or --folder")
+    for name in ("last", "by", "best", "maximize") if arguments.inputs is not None else ():
+        if getattr(arguments, name) is not None:
+            parser.error("--last, --by, --best, --maximize and --minimize choose from a --folder, not from --inputs")
+    if arguments.by is not None and arguments.last is None:
+        parser.error("--by says what --last goes by; give --last N")
     refuse_to_overwrite(arguments.output, arguments.force)
     paths = arguments.inputs
     if arguments.folder is not None:
-        paths = select_in_folder(arguments.folder, arguments.last, arguments.by, arguments.best, arguments.maximize)
+        paths = select_in_folder(
+            arguments.folder, arguments.last, arguments.by or "epoch", arguments.best, arguments.maximize
+        )
     logger.info("averaging %s", ", ".join(str(path) for path in paths))
     save_checkpoint(average_checkpoints(paths), arguments.output, arguments.force)
     logger.info("wrote %s", arguments.output)

@@ -66,6 +66,10 @@ def folded_sites(state: Checkpoint) -> list[str]:
     return [name for name in names if values.get(name) == FOLDED]
 
 
+CROSS_SELF_ATTENTION = (("encoder", "output"), ("decoder", "self_attn"))
+"""Where the decoder's self-attention attends to the encoder too."""
+
+
 def reason_to_stay(spec: NormSpec, stack: str, site: str, flags: argparse.Namespace) -> str | None:
     """Why a site's norm cannot be folded, or None if it can."""
     if spec.name == FOLDED:
@@ -81,6 +85,10 @@ def reason_to_stay(spec: NormSpec, stack: str, site: str, flags: argparse.Namesp
         return "stays: in post-norm it feeds the residual path too"
     if getattr(flags, "attention_cores", None):
         return "stays: a tensorized layer has no bias behind it to take its shift in, or adds it to the residual path"
+    if getattr(flags, "cross_self_attention", False) and (stack, site) in CROSS_SELF_ATTENTION:
+        return "stays: with --cross-self-attention its linear layers read encoder and decoder alike"
+    if getattr(flags, "no_cross_attention", False) and (stack, site) == ("encoder", "output"):
+        return "stays: without cross-attention no linear layer is behind it"
     if (stack, site) == ("decoder", "output"):
         return "stays: the output projection behind it has no bias, and may be the embedding"
     return None

@@ -116,38 +116,53 @@ def encode_corpus(
 ) -> None:
     """Learns or copies the merges and writes every split in subwords.
 
-    Writes ``codes``, and ``SPLIT.LANGUAGE`` for every split. What was finished before an interruption is not done
-    again: the codes, and each split.
+    Writes ``codes``, ``merges.txt`` (what was asked for), and ``SPLIT.LANGUAGE`` for every split. What was finished
+    before an interruption is not done again: the codes, and each split.
 
     Args:
         text: folder with ``SPLIT.LANGUAGE``, tokenised.
         destination: folder for the output.
         languages: suffixes of the sides.
         splits: names; the first is the training text that the merges are learnt on.
-        merges: how many to learn.
+        merges: how many to learn, above 0.
         codes: a file of merges to take instead.
         workers: processes; all cores by default.
         learn_only: stop before the splits.
 
     Raises:
-        ValueError: bad text, or a bad file of codes; or text or codes lie in ``destination``, which other codes empty.
+        ValueError: bad text, or a bad file of codes; text or codes lie in ``destination``, which other codes empty; or
+            other merges are there.
         OSError: a file is missing, or no room.
     """
     own_codes = destination / "codes"
     for given in (text, codes):
         if given and given.resolve() != own_codes.resolve() and given.resolve().is_relative_to(destination.resolve()):
             raise ValueError(f"{given} lies in {destination}, where the subwords go; name another folder for either")
+    if merges < 1:
+        raise ValueError(f"expected a number of merges above 0, got {merges}")
+    made = destination / "merges.txt"  # how many were asked for, or that they were given
+    asked = "given" if codes is not None else str(merges)
+    if codes is None and own_codes.exists() and made.exists() and (found := made.read_text("utf-8").strip()) != asked:
+        there = "merges that were given" if found == "given" else f"{found} merges"
+        raise ValueError(
+            f"{own_codes} holds {there}, asked for {asked} to be learnt; remove {destination}, or give --force to the "
+            "script"
+        )
     if codes is not None:
         read_codes(codes)
         destination.mkdir(parents=True, exist_ok=True)
         if own_codes.exists() and own_codes.read_bytes() != codes.read_bytes():
             shutil.rmtree(destination)  # splits in it are of other codes
+        with atomic_write(made) as stream:
+            stream.write(f"{asked}\n")
         with open(codes, "rb") as source, atomic_write(own_codes, "wb") as output:
             shutil.copyfileobj(source, output)
     elif own_codes.exists():
         logger.info("%s is there already", own_codes)
     else:
         learnt = learn_merges([text / f"{splits[0]}.{language}" for language in languages], merges, workers)
+        with atomic_write(made) as stream:
+            stream.write(f"{asked}\n")
         with atomic_write(own_codes) as stream:
             stream.write(learnt)
     for split in [] if learn_only else splits:

@@ -3,8 +3,17 @@
 import argparse
 from typing import Any
 
-from ..norms.registry import FOLDED, NORMS, available_norms, build_from_spec, declarations, norms_with, settings_of
+from ..norms.registry import (
+    FOLDED,
+    NORMS,
+    available_norms,
+    build_from_spec,
+    declarations,
+    norms_with,
+    settings_of,
+)
 from ..norms.spec import DECODER_SITES, ENCODER_SITES, NormSpec, StackSpec
+from .contradictions import refuse_contradictions
 from .own import OWN_FLAGS, add_own_flags, own_values, resolve_own_flags
 from .values import AUTO, FlagError, decay, epsilon, groups, interval, updates
 
@@ -153,18 +162,8 @@ def fill_in_defaults(args) -> None:
     if args.norm_warmup_updates == AUTO:
         args.norm_warmup_updates = resolve_warmup(args)
     resolve_own_flags(args, chosen_norms(args))
-    if args.norm_depth_scaling and args.norm_position == "post":
-        raise FlagError("--norm-depth-scaling needs --norm-position pre or peri: it scales what goes into a block")
+    refuse_contradictions(args, stacks_of(args), chosen_norms(args))
     for stack in stacks_of(args):
-        several = getattr(args, "distributed_world_size", 1) > 1
-        if several and args.norm_sync and getattr(args, f"{stack}_layerdrop", 0):
-            raise FlagError(
-                f"--norm-sync contradicts --{stack}-layerdrop: a rank would wait for ranks that drop the layer"
-            )
-        if args.norm_position == "post" and getattr(args, f"{stack}_normalize_before", False):
-            raise FlagError(f"--norm-position post contradicts --{stack}-normalize-before")
-        if args.norm_position == "post" and getattr(args, f"{stack}_norm_output"):
-            raise FlagError(f"--{stack}-norm-output needs --norm-position pre: post-norm stacks have no output norm")
         setattr(args, f"{stack}_normalize_before", args.norm_position != "post")
         for site, spec in vars(stack_spec(args, stack)).items():
             if spec is None:

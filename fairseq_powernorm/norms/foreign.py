@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from .token_norm import TokenNorm
+from .token_norm import TokenNorm, _channels_back, _channels_last
 
 TORCH_NORMS: dict[type[nn.Module], int] = {
     nn.LayerNorm: -1,
@@ -67,6 +68,10 @@ def describe(norm: nn.Module, batch_first: bool, channel_dim: int | None) -> For
         channel_dim = TORCH_NORMS[type(norm)]
     elif channel_dim is None:
         raise ValueError("say where it has its channels: channel_dim=-1 for (…, C), 1 for (B, C, …)")
+    own = {_channels_last, _channels_back}
+    hooks = (*norm._forward_pre_hooks.values(), *norm._forward_hooks.values(), *norm._backward_hooks.values())
+    if any(hook not in own for hook in hooks):
+        raise ValueError("it has hooks, which would be lost with it: remove them first, or leave it out by exclude")
     for name, child in norm.named_children():
         if not isinstance(child, (nn.Identity, *TORCH_NORMS)):  # timm's BatchNormAct2d holds its activation
             raise ValueError(f"it holds {name} ({type(child).__name__}), which would be lost with it")
@@ -106,10 +111,14 @@ def _settings(norm: nn.Module) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     eps = getattr(norm, "eps", None) or getattr(norm, "variance_epsilon", None)
     if eps is None and isinstance(norm, nn.RMSNorm):
-        eps = torch.finfo(torch.get_default_dtype()).eps  # as F.rms_norm has it where none is given
+        # As F.rms_norm has it where none is given: that of the type that it computes in.
+        dtype = torch.get_default_dtype() if norm.weight is None else norm.weight.dtype
+        eps = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
     if eps is not None:
         settings["eps"] = eps
-    if (momentum := getattr(norm, "momentum", None)) is not None:
+    if isinstance(norm, _BatchNorm) and not norm.momentum:
+        settings["alpha_fwd"] = None  # a mean of all batches, or none at all: no decay is like it
+    elif (momentum := getattr(norm, "momentum", None)) is not None:
         settings["alpha_fwd"] = 1 - momentum
     return settings
 

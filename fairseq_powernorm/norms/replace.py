@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .foreign import ForeignNorm, describe
 from .registry import NORMS, build_norm, settings_of
@@ -165,7 +166,12 @@ def _replacement(
     kept = known.normalizes is not None and known.normalizes == NORMS[name].declaration.normalizes
     if kept:
         options |= {key: value for key, value in known.settings.items() if key in settings_of(name)}
-    new = build_norm(name, known.channels, **{**options, **settings})
+    options |= settings
+    if kept and NORMS[name].statistics and isinstance(old, _BatchNorm) and old.running_mean is None:
+        raise ValueError("it keeps no running statistics (track_running_stats=False), which evaluation would use here")
+    if options.get("alpha_fwd", 0.9) is None:
+        raise ValueError("its momentum is None or 0, which is no decay of running statistics: say alpha_fwd")
+    new = build_norm(name, known.channels, **options)
     new.train(old.training)
     return _Outcome(new, _keep(old, new, known) if kept else "γ and β start anew" if known.affine else "no γ and β")
 
@@ -178,7 +184,7 @@ def _keep(old: nn.Module, new: TokenNorm, known: ForeignNorm) -> str:
         parameter = getattr(known, name)
         if parameter is not None and getattr(new, name) is not None:
             if offset:
-                getattr(new, name).copy_(parameter + offset)
+                getattr(new, name).copy_(parameter + offset).requires_grad_(parameter.requires_grad)
             else:
                 setattr(new, name, parameter)
             kept.append(symbol)

@@ -21,7 +21,7 @@ from . import plan, provenance, recipes, stages
 from .commands import is_language_model, stage_commands
 from .configuration import ROOT, SHIPPED, choices, compose_run, run_folder
 from .processes import exit_on_sigterm
-from .run_folder import load_config, vary_run
+from .run_folder import check_same_run, load_config, vary_run
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ def one_run(options: Options) -> None:
     else:
         config = compose_run(options.recipe, options.norm, options.hardware, options.seed, options.override)
         own = run_folder(config, options.runs)
+        if not options.dry_run:
+            check_same_run(config, own)
     names = list(stages.STAGES) if options.verb == "run" else [options.verb]
     node_rank = stages.node_rank_of(config, options.node_rank)
     if options.dry_run:

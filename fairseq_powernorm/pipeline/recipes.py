@@ -147,7 +147,7 @@ def has_statistics(config: DictConfig) -> bool:
     names = {
         value
         for flag, value in config.train.items()
-        if re.fullmatch(r".*norm-(type|self-attn|cross-attn|ffn|output)", flag)
+        if re.fullmatch(r".*norm-(type|self-attn|cross-attn|ffn|ffn-inner|output)", flag)
     }
     return any(NORMS[name].statistics for name in names)
 

@@ -10,6 +10,7 @@ from ..norms.spec import StackSpec
 from ..norms.token_norm import hand_padding_mask
 from .decoder_layer import PowerNormTransformerDecoderLayer
 from .layer_wrappers import wrap_layer
+from .norm_placement import number_of_layer
 
 
 class PowerNormTransformerDecoder(TransformerDecoderBase):
@@ -32,7 +33,8 @@ class PowerNormTransformerDecoder(TransformerDecoderBase):
     def build_decoder_layer(self, cfg, no_encoder_attn: bool = False) -> nn.Module:
         """Builds one layer with norms of its own."""
         self.layers_built += 1
-        return wrap_layer(PowerNormTransformerDecoderLayer(cfg, self.spec, self.layers_built, no_encoder_attn), cfg)
+        number = number_of_layer(cfg.decoder.layers_to_keep, self.layers_built)
+        return wrap_layer(PowerNormTransformerDecoderLayer(cfg, self.spec, number, no_encoder_attn), cfg)
 
     def extract_features_scriptable(
         self,

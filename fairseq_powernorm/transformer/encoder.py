@@ -8,6 +8,7 @@ from ..norms.spec import StackSpec
 from ..norms.token_norm import hand_padding_mask
 from .encoder_layer import PowerNormTransformerEncoderLayer
 from .layer_wrappers import wrap_layer
+from .norm_placement import number_of_layer
 
 
 class PowerNormTransformerEncoder(TransformerEncoderBase):
@@ -29,7 +30,8 @@ class PowerNormTransformerEncoder(TransformerEncoderBase):
     def build_encoder_layer(self, cfg) -> nn.Module:
         """Builds one layer with norms of its own."""
         self.layers_built += 1
-        return wrap_layer(PowerNormTransformerEncoderLayer(cfg, self.spec, self.layers_built), cfg)
+        number = number_of_layer(cfg.encoder.layers_to_keep, self.layers_built)
+        return wrap_layer(PowerNormTransformerEncoderLayer(cfg, self.spec, number), cfg)
 
     def forward_scriptable(
         self,

@@ -14,7 +14,7 @@ from fairseq.modules import AdaptiveInput, CharacterTokenEmbedder
 from torch import nn
 
 from ..flags.initialization import add_init_flags, initialize_by_flags
-from ..flags.norms import add_norm_flags, stack_spec
+from ..flags.norms import add_norm_flags, stack_spec, unused_flags
 from ..flags.values import FlagError
 from ..kernels.operators import describe
 from ..norms.registry import describe_stack
@@ -127,6 +127,8 @@ class PowerNormLanguageModel(FairseqLanguageModel):
         output = args.decoder_normalize_before and not args.no_decoder_final_norm
         shown = spec if output else dataclasses.replace(spec, output=None)
         logger.info("norms of the language model: %s", describe_stack(shown))
+        if unused := unused_flags(args):
+            logger.info("ignored, as no norm of this model uses them: %s", ", ".join(unused))
         logger.info("batch norms are trained by %s", describe(device_type))
         check_flags(args, len(task.target_dictionary))
         embed_tokens = build_embedding(args, task.source_dictionary)

@@ -39,7 +39,7 @@ def flags_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
 
 def inherit_norm_flags(args: argparse.Namespace) -> None:
     """Gives the norm flags that a fine-tuning's command line leaves open, or at ``auto``, the checkpoint's values; so
-    too the switches that it leaves off.
+    too the switches that it leaves off. A norm that is chosen for a stack is that of all its sites.
 
     Fine-tuning is ``--finetune-from-model FILE``, or ``--restore-file FILE --reset-optimizer``. A checkpoint of another
     package changes nothing.
@@ -48,7 +48,7 @@ def inherit_norm_flags(args: argparse.Namespace) -> None:
         args: the namespace of an architecture function, before defaults are filled in; changed in place.
 
     Raises:
-        FlagError: the checkpoint cannot be read.
+        FlagError: the checkpoint cannot be read, or it is folded.
     """
     path = getattr(args, "finetune_from_model", None)
     if not path and getattr(args, "reset_optimizer", False) and getattr(args, "restore_file", LAST_NAME) != LAST_NAME:
@@ -61,7 +61,12 @@ def inherit_norm_flags(args: argparse.Namespace) -> None:
         raise FlagError(str(error)) from None
     if flags is None:
         return
-    for name in inherited_by(args):
+    of_stack = {"encoder": "norm_type", "decoder": "norm_type" if is_language_model(args) else "decoder_norm_type"}
+    chosen = tuple(f"{stack}_norm_" for stack, flag in of_stack.items() if getattr(args, flag, None) is not None)
+    inherited = [name for name in inherited_by(args) if not name.startswith(chosen)]
+    if FOLDED in (flags[name] for name in inherited):
+        raise FlagError(f"{path} is folded, for translating alone: fine-tune the checkpoint that it was made from")
+    for name in inherited:
         given = getattr(args, name, None)
         word = OWN_FLAGS[name].setting.word if name in OWN_FLAGS else AUTO
         if given is None or given is False or given == word:

@@ -3,7 +3,7 @@ norm inside the feed-forward block."""
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,6 +27,13 @@ def scale_output(factor: float, module: nn.Module, inputs: Any, output: Tensor) 
 def normalize_output(norm: nn.Module, module: nn.Module, inputs: Any, output: Tensor | tuple) -> Tensor | tuple:
     """A forward hook, once ``norm`` is given: the module's result, or the first of its results, through the norm."""
     return (norm(output[0]), *output[1:]) if isinstance(output, tuple) else norm(output)
+
+
+def number_of_layer(kept: str | Sequence[int] | None, built: int) -> int:
+    """The number, from 1, that a layer had in training, where it is the ``built``-th to be built: fairseq builds those
+    alone that ``--decoder-layers-to-keep`` names (``kept``, which counts from 0; ``0,2`` or a list)."""
+    numbers = kept.split(",") if isinstance(kept, str) else kept
+    return sorted(int(number) for number in numbers)[built - 1] + 1 if numbers else built
 
 
 class PlacedNorms(nn.Module):

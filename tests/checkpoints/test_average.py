@@ -175,5 +175,13 @@ def test_the_command(tmp_path, run_python):
     assert output.read_bytes() == before
     done = run_command("--inputs", tmp_path / "checkpoint1.pt", "--output", output, "--force")
     assert done.returncode == 0 and load_checkpoint(output)["model"]["weight"][0, 0] == 1
+    for words in (
+        ("--inputs", tmp_path / "checkpoint1.pt", "--last", 2),
+        ("--folder", tmp_path, "--best", 1, "--by", "epoch"),
+    ):
+        done = run_command(*words, "--output", tmp_path / "other.pt")
+        assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("powernorm-average: error: --"), (
+            done.stderr
+        )
     done = run_command("--folder", tmp_path, "--last", 7, "--output", tmp_path / "other.pt")
     assert done.returncode == 1 and "asked for the last 7" in done.stderr and not (tmp_path / "other.pt").exists()

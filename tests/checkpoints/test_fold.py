@@ -116,6 +116,24 @@ def test_a_folded_model_gives_the_same_scores_without_its_norms(name, decoder, c
     assert f"encoder self-attn ({name}) folded" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("stack", "said"),
+    [
+        ("encoder", "encoder output (batch) stays: with --cross-self"),
+        ("decoder", "decoder self-attn (batch) stays: with"),
+    ],
+)
+def test_linear_layers_that_read_both_stacks_take_no_norm_in(stack, said, caplog):
+    """The sites of one stack alone fold, so that the other could not hide a difference."""
+    caplog.set_level(logging.INFO)
+    flags = ["--norm-type", "layer", "--norm-type", "batch"] if stack == "encoder" else ["--norm-type", "layer"]
+    flags += ["--decoder-norm-type", "batch"] if stack == "decoder" else []
+    model, state = trained(*flags, "--cross-self-attention")
+    for expected, found in zip(outputs(model), outputs(loaded(fold.fold_state(state))), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert said in caplog.text
+
+
 def test_a_case_by_hand():
     """γ = 2, ψ² + ε = 4, β = 3: W (x + 3) + c."""
     model = {

@@ -60,6 +60,18 @@ def test_given_codes_replace_others_and_what_was_made_with_them(text, tmp_path):
     assert (tmp_path / "bpe" / "train.de").read_bytes() != learnt
 
 
+def test_other_merges_are_not_taken_for_those_asked_for(text, tmp_path):
+    encode(text, tmp_path / "bpe", learn_only=True)
+    with pytest.raises(ValueError, match=r"codes holds 300 merges, asked for 200 to be learnt; remove .*bpe, or give"):
+        encode_corpus(text, tmp_path / "bpe", ["de", "en"], ["train"], 200)
+    encode(text, tmp_path / "given", codes=tmp_path / "bpe" / "codes", learn_only=True)
+    with pytest.raises(ValueError, match="holds merges that were given, asked for 300"):
+        encode(text, tmp_path / "given")
+    with pytest.raises(ValueError, match="expected a number of merges above 0, got 0"):
+        encode_corpus(text, tmp_path / "none", ["de", "en"], ["train"], 0)
+    assert not (tmp_path / "none").exists()
+
+
 def test_nothing_that_was_given_lies_where_other_codes_empty_the_folder(text, tmp_path):
     encode(text, tmp_path / "bpe")
     (tmp_path / "bpe" / "mine").write_text("#version: 0.2\na b\n")

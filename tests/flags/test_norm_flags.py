@@ -165,12 +165,23 @@ def test_bad_values_are_argparse_errors(arguments, message):
         (["--norm-position", "post", "--decoder-norm-output", "layer"], {}, "--decoder-norm-output needs"),
         (["--norm-position", "post"], {"encoder_normalize_before": True}, "contradicts --encoder-normalize-before"),
         (["--norm-sync"], {"decoder_layerdrop": 0.1, "distributed_world_size": 2}, "contradicts --decoder-layerdrop"),
+        (["--norm-depth-scaling", "--decoder-norm-type", "none"], {}, "no site may have none"),
+        (["--decoder-norm-output", "batch"], {"no_decoder_final_norm": True}, "contradicts --no-decoder-final-norm"),
+        (["--decoder-norm-cross-attn", "batch"], {"no_cross_attention": True}, "contradicts --no-cross-attention"),
     ],
 )
 def test_contradictions(arguments, attributes, message):
     with pytest.raises(FlagError, match=message) as caught:
         filled(*arguments, **attributes)
     assert isinstance(caught.value, ValueError) and caught.value.code.startswith("fairseq_powernorm: error: ")
+
+
+def test_the_ranks_of_torchrun_count_too(monkeypatch):
+    filled("--norm-sync", decoder_layerdrop=0.1)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(FlagError, match="contradicts --decoder-layerdrop"):
+        filled("--norm-sync", decoder_layerdrop=0.1)
 
 
 def test_groups_have_to_divide_the_channels_only_where_tokens_are_scaled():

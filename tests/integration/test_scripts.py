@@ -103,6 +103,8 @@ def test_an_unknown_option_ends_with_one_line(commands, root, name):
         ("run_recipe", ["--recipe", "demo_de_en", "--jobs", "many"], "--jobs takes a number above 0, got many"),
         ("prepare_multi30k", ["--force", "--from"], "--from needs a value"),
         ("prepare_parallel_text", [], "--name is missing"),
+        ("prepare_demo", ["--name", "", "--force"], "--name takes letters, digits, '.', '_' and '-', got ''"),
+        ("prepare_demo", ["--name", "."], "--name takes letters, digits"),
         ("prepare_parallel_text", ["--name", "../x"], "--name takes letters, digits"),
         ("prepare_parallel_text", ["--name", "not_there"], "--from, the folder with the text, is missing"),
         ("prepare_parallel_text", ["--name", "x", "--merges", "0"], "--merges takes a number above 0, got 0"),

@@ -141,6 +141,22 @@ def test_bad_settings_change_nothing(name, settings, message):
     assert all(one is other for one, other in zip(model.modules(), before, strict=True))
 
 
+def test_what_would_be_lost_without_a_word_is_refused():
+    hooked = nn.LayerNorm(4)
+    hooked.register_forward_hook(lambda module, inputs, output: 2 * output)
+    for norm, message in (
+        (hooked, "it has hooks, which would be lost with it: remove them first"),
+        (nn.BatchNorm1d(4, track_running_stats=False), "it keeps no running statistics"),
+        (nn.BatchNorm1d(4, momentum=None), "its momentum is None or 0, which is no decay of running statistics: say"),
+        (nn.BatchNorm1d(4, momentum=0.0), "its momentum is None or 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace_norms(nn.Sequential(norm), "batch", batch_first=True)
+    model = nn.Sequential(nn.BatchNorm1d(4, momentum=None))
+    replace_norms(model, "batch", batch_first=True, alpha_fwd=0.5)
+    replace_norms(model, "layer", batch_first=True, classes=type(model[0]))  # whose own hooks are no stranger's
+
+
 def test_the_layout_is_never_guessed():
     with pytest.raises(TypeError, match="batch_first"):
         replace_norms(encoder(), "power")
@@ -212,10 +228,11 @@ def test_layer_for_layernorm_computes_the_same(options):
 
 
 @pytest.mark.parametrize("eps", [None, 1e-3])
-def test_rms_for_rmsnorm_computes_the_same(eps):
-    model = randomise(nn.Sequential(nn.RMSNorm(8, eps=eps)))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rms_for_rmsnorm_computes_the_same(eps, dtype):
+    model, x = randomise(nn.Sequential(nn.RMSNorm(8, eps=eps))).to(dtype), SENTENCES.to(dtype) * 1e-4
     other = replace_norms(copy.deepcopy(model), "rms", batch_first=True)
-    assert torch.equal(other(SENTENCES * 1e-3), model(SENTENCES * 1e-3))
+    assert torch.equal(other(x), model(x))
 
 
 def test_batch_for_batchnorm_goes_on_from_its_statistics():

@@ -12,7 +12,8 @@ from fairseq import options
 import fairseq_powernorm.transformer  # registers the architectures
 from fairseq_powernorm.pipeline import __main__ as pipeline_main
 from fairseq_powernorm.pipeline import command_line, commands, inputs, recipes
-from fairseq_powernorm.pipeline.configuration import choices, compose_run
+from fairseq_powernorm.pipeline.configuration import choices, compose_run, run_folder
+from fairseq_powernorm.pipeline.run_folder import store_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -162,6 +163,18 @@ def test_a_dry_run_is_of_the_machine_that_it_is_asked_for(capsys):
 def test_a_run_has_the_settings_that_it_has(tmp_path, extra):
     with pytest.raises(ValueError, match="--run names a run with all its settings"):
         command_line.main(["translate", "--run", str(tmp_path), *extra])
+
+
+def test_a_stage_of_another_configuration_does_not_go_into_a_run(tmp_path):
+    config = compose_run("smoke_de_en", "power")
+    folder = run_folder(config, tmp_path)
+    (folder / "checkpoints").mkdir(parents=True)
+    store_config(config, folder)
+    (folder / "checkpoints" / "checkpoint1.pt").touch()
+    words = ["--recipe", "smoke_de_en", "--norm", "power", "--runs", str(tmp_path), "--override", "generate.beam=1"]
+    for verb in ("average", "translate", "score"):
+        with pytest.raises(ValueError, match=r"is of another configuration: generate.beam is 2, asked for 1"):
+            command_line.main([verb, *words])
 
 
 def test_former_module_names_still_work(run_python):

@@ -51,6 +51,14 @@ def test_only_post_norm_stands_behind_the_sum(language_models, position, norms_o
     assert ("decoder.layer_norm" in names) == (position != "post")
 
 
+def test_layers_that_are_kept_keep_their_numbers(language_models):
+    """fairseq builds those alone, and gives them the weights of the layers that they were."""
+    flags = ("--norm-depth-scaling", "--decoder-layers", "3", "--decoder-layers-to-keep", "0,2")
+    layers = language_models.build(PLAIN, *HEADS, *flags).decoder.layers
+    factors = [[hook.args[0] for hook in layer.self_attn_layer_norm._forward_hooks.values()] for layer in layers]
+    assert factors == [[], [pytest.approx(3**-0.5)]]
+
+
 @pytest.mark.parametrize(
     "flags", [("--norm-position", "peri"), ("--norm-depth-scaling",), ("--decoder-norm-ffn-inner", "layer")]
 )

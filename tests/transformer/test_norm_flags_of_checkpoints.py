@@ -102,6 +102,19 @@ def test_fine_tuning_takes_a_norm_s_own_settings_and_switches(models, tmp_path):
     assert models.parse("--finetune-from-model", path, "--norm-group-count", "4").norm_group_count == 4
 
 
+def test_a_norm_that_is_chosen_for_a_stack_is_that_of_its_sites(models, tmp_path):
+    path = saved(models, tmp_path / "mixed.pt", "--encoder-norm-ffn", "rms", "--decoder-norm-output", "rms")
+    args = models.parse("--finetune-from-model", path, "--norm-type", "layer")
+    assert (args.encoder_norm_ffn, args.decoder_norm_output) == (None, "rms")
+    assert models.parse("--finetune-from-model", path).encoder_norm_ffn == "rms"
+
+
+def test_a_folded_checkpoint_is_not_fine_tuned(models, tmp_path):
+    path = saved(models, tmp_path / "folded.pt", encoder_norm_ffn="folded")
+    with pytest.raises(FlagError, match=r"folded.pt is folded, for translating alone: fine-tune the checkpoint that"):
+        models.parse("--finetune-from-model", path)
+
+
 def test_a_restart_does_not_take_flags_silently(models, tmp_path):
     path = saved(models, tmp_path / "other.pt", *BARE)
     assert models.parse("--restore-file", path).norm_group_scaling == "auto"
