@@ -9,15 +9,16 @@ pass, and the most that it takes. Table 1's rows (``batch``, ``pn-v``, ``power``
 """
 
 import argparse
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from ..files import run_command_line
 from ..norms.batch_statistics import BatchStatisticsNorm
@@ -35,8 +36,10 @@ SPEED_COLUMNS: dict[str, Callable[[str], Any]] = {
     "ratio": float,
     **dict.fromkeys(("kept_over_layer", "peak_over_layer"), lambda text: float(text) if text else None),
 }
-LABEL_HEIGHT, LABEL_WIDTH = 0.11, 0.5
-"""Within so many BLEU above it, and a factor of e to this in time, a neighbour's name would cover a point's own."""
+LABEL_OFFSETS = [
+    ((x, y), side) for x, side in ((6, "left"), (-6, "right"), (6, "left")) for y in (6, -7, 0, 14, -15, 23)
+]
+"""Where a point's name may stand, in points from it, the best place first."""
 TICKS = (0.25, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20)
 PARTS = {"both": "a training pass", "evaluation": "an evaluation"}
 
@@ -145,18 +148,6 @@ def draw(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], basel
         for row, (time, difference) in places.items():
             fill = "none" if row.endswith(BARE) else "full"
             axes.plot(time, difference, "o", color=color_of(row), markersize=7, fillstyle=fill)
-            above = any(
-                0 < other - difference < LABEL_HEIGHT and abs(math.log(other_time / time)) < LABEL_WIDTH
-                for other_time, other in places.values()
-            )
-            axes.annotate(
-                row,
-                (time, difference),
-                xytext=(6, -10 if above else 4),
-                textcoords="offset points",
-                fontsize=8,
-                parse_math=False,
-            )
         axes.axhline(0, color=color_of(baseline), linewidth=1, zorder=0)
         axes.set_xscale("log")
         axes.set_xlim(right=2 * max(time for time, _ in places.values()))  # room for a name
@@ -168,7 +159,32 @@ def draw(measurements: Sequence[Measurement], speeds: Mapping[str, Speed], basel
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel(f"BLEU minus {baseline}'s ({statistics.fmean(table[baseline].values()):.2f}), {main}")
     figure.suptitle(title, fontsize=11, parse_math=False)
+    figure.draw_without_rendering()  # which gives the axes their size
+    for axes, part in zip(figure.axes, PARTS, strict=True):
+        label(axes, {row: (getattr(speed, part), higher[row]) for row, speed in shown.items()})
     return figure
+
+
+def label(axes: Axes, places: Mapping[str, tuple[float, float]]) -> None:
+    """Writes the name of every point beside it, where it hides neither a point nor another name, if there is such a
+    place. The axes have their limits and their size."""
+    taken = [Bbox.from_bounds(x - 8, y - 8, 16, 16) for x, y in axes.transData.transform([*places.values()])]
+    for row, place in places.items():
+        for offset, side in LABEL_OFFSETS:
+            text = axes.annotate(
+                *(row, place, offset),
+                textcoords="offset points",
+                ha=side,
+                va="center",
+                fontsize=8,
+                parse_math=False,
+                in_layout=False,
+            )
+            box = text.get_window_extent()
+            if (not box.count_overlaps(taken) and axes.bbox.x0 < box.x0) or (offset, side) == LABEL_OFFSETS[-1]:
+                break
+            text.remove()
+        taken.append(box)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
