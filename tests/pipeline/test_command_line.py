@@ -88,6 +88,13 @@ def test_a_dry_run_prints_every_command_and_each_parses(recipe, extra, trainings
     assert not (tmp_path / "runs").exists()
 
 
+def test_which_runs_have_running_statistics():
+    assert recipes.has_statistics(compose_run("smoke_de_en", "power"))
+    assert not recipes.has_statistics(compose_run("smoke_de_en", "layer"))
+    inner = compose_run("smoke_de_en", "layer", overrides=["++train.encoder-norm-ffn-inner=batch"])
+    assert recipes.has_statistics(inner)
+
+
 def test_the_table_hears_of_the_paper_s_figures():
     arguments = command_line.published(compose_run("iwslt14_de_en"))
     assert arguments[:2] == ["--published", "layer=35.5,batch=34.4,pn-v=35.5,power=35.9,ds=34.4,fixup=34.5"]

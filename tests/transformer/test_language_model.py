@@ -309,3 +309,6 @@ def test_the_log_says_which_norms_there_are(language_models, caplog):
     caplog.set_level(logging.INFO)
     language_models.build(PLAIN, *HEADS, "--norm-type", "pn-v")
     assert "language model: pn-v after scaling each token in 2 groups (self-attn, ffn, output)" in caplog.text
+    assert "ignored" not in caplog.text
+    language_models.build(PLAIN, *HEADS, "--norm-type", "layer", "--norm-alpha-fwd", "0.99")
+    assert "ignored, as no norm of this model uses them: --norm-alpha-fwd" in caplog.text
