@@ -69,8 +69,8 @@ def describe(norm: nn.Module, batch_first: bool, channel_dim: int | None) -> For
     elif channel_dim is None:
         raise ValueError("say where it has its channels: channel_dim=-1 for (…, C), 1 for (B, C, …)")
     own = {_channels_last, _channels_back}
-    hooks = (*norm._forward_pre_hooks.values(), *norm._forward_hooks.values(), *norm._backward_hooks.values())
-    if any(hook not in own for hook in hooks):
+    hooks = (norm._forward_pre_hooks, norm._forward_hooks, norm._backward_pre_hooks, norm._backward_hooks)
+    if any(hook not in own for each in hooks for hook in each.values()):
         raise ValueError("it has hooks, which would be lost with it: remove them first, or leave it out by exclude")
     for name, child in norm.named_children():
         if not isinstance(child, (nn.Identity, *TORCH_NORMS)):  # timm's BatchNormAct2d holds its activation

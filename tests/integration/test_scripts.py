@@ -287,12 +287,15 @@ def test_from_training_to_the_table_and_again(commands, corpus, root, tmp_path):
     assert done.returncode == 1 and "is of another configuration" in done.stderr.splitlines()[-1]
     (tmp_path / "run.json").rename(folder / "run.json")
 
+    other = runs / "smoke_de_en" / "layer" / "seed1"  # a second row, without a second training
+    shutil.copytree(folder, other)
+    (other / "run.json").write_text(json.dumps({**record, "norm": "layer"}), encoding="utf-8")
     output = tmp_path / 'isn\'t a "table"'
     done = script(commands, root, "table", "--recipe", "smoke_de_en", "--runs", runs, "--output", output)
     assert done.returncode == 0, done.stderr
-    assert "| power (PN) |" in done.stdout
+    assert "| layer (LN) |" in done.stdout and "| power (PN) |" in done.stdout
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert len(output.with_suffix(".csv").read_text(encoding="utf-8").splitlines()) == 2
+    assert len(output.with_suffix(".csv").read_text(encoding="utf-8").splitlines()) == 3
     assert not list(tmp_path.rglob("ran")) and not (root / "ran").exists()
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from omegaconf import DictConfig
 
+from ...flags.contradictions import ranks_of_torchrun
+
 
 def infer_init_method(stock: Callable, cfg: DictConfig, force_distributed: bool = False) -> None:
     """Where torchrun has started several processes, each takes the place that torchrun gave it, with ``--cpu`` too.
@@ -12,7 +14,7 @@ def infer_init_method(stock: Callable, cfg: DictConfig, force_distributed: bool 
     fairseq does so only with ``--distributed-world-size``, which is the number of this machine's CUDA devices unless
     given, and then it divides by that number.
     """
-    ranks = int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    ranks = ranks_of_torchrun()
     if ranks == 1 or cfg.distributed_init_method is not None:
         return stock(cfg, force_distributed)
     cfg.distributed_init_method = "env://"
